@@ -1,0 +1,19 @@
+//! An embedded OAuth 2.0 token authority.
+//!
+//! `mintage` issues, stores, verifies, introspects, refreshes and revokes tokens inside the process
+//! that needs them. See the README for the guarantees and `ARCHITECTURE.md` for the layers.
+//!
+//! Layers, top down: [`authority`] (the rules) over [`store`] (tokens as state) and [`codec`]
+//! (tokens as text), both over the vocabulary in this file's other modules. The store and the codec
+//! never see each other.
+
+pub mod authority;
+pub mod codec;
+pub mod entropy;
+pub mod ids;
+pub mod locator;
+pub mod root_key;
+pub mod scope;
+pub mod secret;
+pub mod store;
+pub mod time;
