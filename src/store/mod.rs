@@ -1,1 +1,92 @@
-//! placeholder
+//! Tokens as state: who holds what, what is spent, what is revoked.
+//!
+//! Every change is one of a few verbs, each atomic: [`Issue`], [`Redeem`], [`Revoke`], [`Put`] and
+//! the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
+
+mod error;
+mod ticket;
+mod verb;
+mod view;
+
+pub use error::StoreError;
+pub use ticket::Ticket;
+pub use verb::{
+    AccessBirth, Find, Issue, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, Put, Redeem,
+    RedeemOutcome, RefreshBirth, Revoke, Target, Verb,
+};
+pub use view::{
+    Document, GrantView, Listing, Page, Revocation, RevokedScope, Stats, Swept, TokenView,
+};
+
+use std::fmt;
+use std::future::Future;
+
+use crate::time::Reading;
+
+/// A number of the one growing counter that orders admissions and revocations (rule: a token lives
+/// while its admission is at least every `revoked_at` above it). Gaps are allowed; numbers are never
+/// used twice, not even after a crash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// A position in the commit log, contiguous from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Where tokens are kept.
+///
+/// # Atomicity
+/// A verb is decided and enqueued as one unit: all of it happens or none, across a crash too. Of two
+/// verbs on one pair or family the second sees the first.
+///
+/// # Durability
+/// A [`Ticket`] resolves when its unit is on stable storage (for a durable store), so what it hands
+/// out survives kill -9 and power loss. Unconditional kills ([`Verb::Revoke`], and the kill of a
+/// replayed family) are visible to reads before that; kills that belong to a birth become visible
+/// with it.
+///
+/// # Blocking
+/// No method waits for the disk, and none blocks longer than a short lock. Waiting is what a
+/// [`Ticket`] is for.
+pub trait Store: Send + Sync + 'static {
+    /// The counter as it is now. Read it **before** a caller is authenticated: it is the admission
+    /// of whatever the request gives birth to.
+    fn admission(&self) -> Seq;
+
+    /// Draws an identifier for a family, a grant or a token that will be born near `near`.
+    fn draw(&self, near: Near<'_>) -> u64;
+
+    /// Decides `verb` now and enqueues it; the ticket resolves once it is durable.
+    ///
+    /// Dropping the ticket neither undoes nor delays anything.
+    fn apply(&self, verb: Verb) -> Ticket<Outcome>;
+
+    /// Looks a token up. A hit in memory is ready at once; a miss is read from the checkpoint.
+    /// `None` is a token that the store does not know; a failed read is an error, never `None`.
+    fn find(
+        &self,
+        find: Find,
+        now: Reading,
+    ) -> impl Future<Output = Result<Option<TokenView>, StoreError>> + Send + 'static;
+
+    /// One page of a listing, in a stable order, at most `limit` rows, beginning after `cursor`.
+    fn list(
+        &self,
+        listing: Listing,
+        cursor: Option<&[u8]>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send + 'static;
+
+    /// Removes a bounded part of what is dead or expired, and reports how much. The durable store
+    /// calls it by itself; a host may call it more often.
+    fn sweep(&self, now: Reading) -> Result<Swept, StoreError>;
+
+    /// Counters for operators, and the last error of the background work.
+    fn stats(&self) -> Stats;
+}

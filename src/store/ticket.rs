@@ -1,0 +1,199 @@
+//! Tickets: the answer is known, and held back until it is durable.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use super::StoreError;
+
+/// Whoever commits groups: it can be woken, and a waiting thread may do its work.
+pub(crate) trait Committer: Send + Sync {
+    /// Commits what is queued, on this thread, if nobody else is committing.
+    fn lead(&self);
+}
+
+/// A commit group: all of it becomes durable at once, or none.
+pub(crate) struct Group {
+    state: Mutex<State>,
+    settled: Condvar,
+    committer: std::sync::Weak<dyn Committer>,
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Result<(), StoreError>>,
+    wakers: Vec<Waker>,
+}
+
+impl Group {
+    pub(crate) fn new(committer: std::sync::Weak<dyn Committer>) -> Arc<Group> {
+        Arc::new(Group { state: Mutex::default(), settled: Condvar::new(), committer })
+    }
+
+    /// Says what became of the group and wakes everyone who waits for it. The first word counts.
+    pub(crate) fn settle(&self, outcome: &Result<(), StoreError>) {
+        let wakers = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.outcome.get_or_insert_with(|| outcome.clone());
+            std::mem::take(&mut state.wakers)
+        };
+        self.settled.notify_all();
+        for waker in wakers {
+            // A waker is foreign code: its panic must not take the committer down.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+
+    fn outcome(&self) -> Option<Result<(), StoreError>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
+    }
+
+    /// Waits on this thread, and commits by itself when nobody else does.
+    fn wait(&self) -> Result<(), StoreError> {
+        if let Some(outcome) = self.outcome() {
+            return outcome;
+        }
+        if let Some(committer) = self.committer.upgrade() {
+            committer.lead();
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match &state.outcome {
+                Some(outcome) => return outcome.clone(),
+                None => {
+                    state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &state.outcome {
+            Some(outcome) => Poll::Ready(outcome.clone()),
+            None => {
+                if !state.wakers.iter().any(|w| w.will_wake(cx.waker())) {
+                    state.wakers.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+type Slow<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+enum Progress<T, E> {
+    Decided(Option<Result<T, E>>),
+    Committing(Arc<Group>, Option<Result<T, E>>),
+    Slow(Slow<T, E>),
+}
+
+/// An answer that is released when what it depends on is durable.
+///
+/// It is a `Future` that any runtime can await, and a thread can [`Ticket::wait`] for it. Dropping
+/// it neither undoes nor delays anything.
+#[must_use = "the answer, and any error, comes through the ticket"]
+pub struct Ticket<T, E = StoreError> {
+    progress: Progress<T, E>,
+}
+
+impl<T, E> Ticket<T, E> {
+    /// A ticket whose answer depends on nothing.
+    pub fn ready(answer: Result<T, E>) -> Ticket<T, E> {
+        Ticket { progress: Progress::Decided(Some(answer)) }
+    }
+
+    pub(crate) fn committing(group: Arc<Group>, answer: Result<T, E>) -> Ticket<T, E> {
+        Ticket { progress: Progress::Committing(group, Some(answer)) }
+    }
+
+    /// A ticket whose answer takes more than a commit, such as a cold read first.
+    pub fn slow(future: impl Future<Output = Result<T, E>> + Send + 'static) -> Ticket<T, E> {
+        Ticket { progress: Progress::Slow(Box::pin(future)) }
+    }
+}
+
+impl<T: Send + 'static, E: From<StoreError> + Send + 'static> Ticket<T, E> {
+    /// Turns the answer into another. `f` runs at once where the answer is decided already, so that
+    /// signing and formatting overlap with the commit; its result is held back all the same.
+    pub fn and_then<U: Send + 'static, F: From<StoreError> + Send + 'static>(
+        self,
+        f: impl FnOnce(Result<T, E>) -> Result<U, F> + Send + 'static,
+    ) -> Ticket<U, F> {
+        match self.progress {
+            Progress::Decided(answer) => Ticket { progress: Progress::Decided(answer.map(f)) },
+            Progress::Committing(group, answer) => {
+                Ticket { progress: Progress::Committing(group, answer.map(f)) }
+            }
+            Progress::Slow(future) => Ticket::slow(async move { f(future.await) }),
+        }
+    }
+
+    /// Waits on this thread. A lone waiter commits by itself, at the device's own latency.
+    ///
+    /// # Blocks
+    /// Until the answer is durable. Not for use inside an async runtime: await the ticket there.
+    ///
+    /// # Errors
+    /// What the operation refused with, or that its outcome is unknown ([`StoreError::Unknown`]).
+    pub fn wait(self) -> Result<T, E> {
+        match self.progress {
+            Progress::Decided(answer) => answer.unwrap_or_else(|| Err(StoreError::Closed.into())),
+            Progress::Committing(group, answer) => {
+                group.wait()?;
+                answer.unwrap_or_else(|| Err(StoreError::Closed.into()))
+            }
+            Progress::Slow(future) => block_on(future),
+        }
+    }
+}
+
+impl<T: Unpin, E: From<StoreError> + Unpin> Future for Ticket<T, E> {
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let answered_before = || Err(StoreError::Closed.into());
+        match &mut self.get_mut().progress {
+            Progress::Decided(answer) => Poll::Ready(answer.take().unwrap_or_else(answered_before)),
+            Progress::Committing(group, answer) => match group.poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => Poll::Ready(answer.take().unwrap_or_else(answered_before)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            },
+            Progress::Slow(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Ticket<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.progress {
+            Progress::Decided(_) => "Ticket(decided)",
+            Progress::Committing(..) => "Ticket(committing)",
+            Progress::Slow(_) => "Ticket(slow)",
+        })
+    }
+}
+
+/// Runs a future to its end on this thread, parked in between.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

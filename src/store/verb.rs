@@ -1,0 +1,327 @@
+//! The verbs that change a store, as values of a fixed shape: no borrowed buffers, nothing secret.
+
+use std::sync::Arc;
+
+use super::Seq;
+use crate::ids::{ClientId, DeviceId, Subject};
+use crate::locator::{Digest, Locator};
+use crate::scope::Scope;
+use crate::time::{Reading, Timestamp};
+
+/// The unique pair under which a grant exists at most once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// The client.
+    pub client: ClientId,
+    /// The subject.
+    pub subject: Subject,
+    /// The device, where the host tells devices apart.
+    pub device: Option<DeviceId>,
+}
+
+/// Near what an identifier is drawn, so that what changes together lies together.
+#[derive(Clone, Copy, Debug)]
+pub enum Near<'a> {
+    /// The pair that it will belong to.
+    Pair(&'a Pair),
+    /// Another identifier of the same pair.
+    Id(u64),
+}
+
+/// How many families (logins) a pair may have at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PairPolicy {
+    /// Any number.
+    #[default]
+    Unlimited,
+    /// The newest so many; one more ends the oldest in the same commit.
+    Newest(u16),
+    /// One; the new one ends the old one in the same commit.
+    Replace,
+    /// One; while it lives a new one is refused.
+    Reject,
+    /// The live access token again while it has at least so many seconds left. Access tokens alone.
+    Reuse {
+        /// Least remaining lifetime, in seconds.
+        left_secs_min: u64,
+    },
+}
+
+/// An access token about to be born.
+#[derive(Clone, Debug)]
+pub struct AccessBirth {
+    /// Address and digest of an opaque token; `None` for a JWT, which has no record of its own.
+    pub handle: Option<(Locator, Digest)>,
+    /// When it is issued.
+    pub issued_at: Timestamp,
+    /// The first second at which it is dead.
+    pub expires_at: Timestamp,
+    /// Its scope, within that of its family.
+    pub scope: Scope,
+    /// Its audiences, in canonical text (sorted, one space between).
+    pub audience: Arc<str>,
+    /// What the layer above needs to build the same token again, such as a tag of its signing key.
+    pub tag: u64,
+}
+
+/// A refresh token about to be born with its family, or the successor of a redeemed one.
+#[derive(Clone, Copy, Debug)]
+pub struct RefreshBirth {
+    /// Digest of the refresh token.
+    pub digest: Digest,
+    /// When the family ends whatever happens; [`Timestamp::NEVER`] for "until revoked". A successor
+    /// never prolongs it.
+    pub expires_at: Timestamp,
+    /// The family ends when it was not redeemed for so many seconds; 0 for no such limit.
+    pub idle_secs: u64,
+}
+
+/// Birth of an access token, with its grant and family where they are new, and of a refresh token
+/// where the client gets one.
+#[derive(Clone, Debug)]
+pub struct Issue {
+    /// Whose grant it hangs from.
+    pub pair: Pair,
+    /// How many families the pair may have.
+    pub policy: PairPolicy,
+    /// The least of the counter before authentication and every admission that this derives from.
+    pub admission: Seq,
+    /// The time.
+    pub now: Reading,
+    /// Identifier drawn for the family, if a new one is needed.
+    pub family: u64,
+    /// Identifier drawn for the grant, if a new one is needed.
+    pub grant: u64,
+    /// Version of the root key that the tokens are born under.
+    pub key_version: u8,
+    /// Salt of the derivation, drawn for this birth.
+    pub salt: [u8; 16],
+    /// Digest of the request (client, scope, resource, ...): only an equal one may get the same
+    /// token again.
+    pub request: [u8; 16],
+    /// The access token.
+    pub access: AccessBirth,
+    /// The first refresh token.
+    pub refresh: Option<RefreshBirth>,
+}
+
+/// What was minted last in a family: enough to build the same tokens again, with the secret that
+/// the caller presents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mint {
+    /// Generation of the refresh token minted with it.
+    pub generation: u32,
+    /// Version of the root key that it was derived under.
+    pub key_version: u8,
+    /// Salt of the derivation.
+    pub salt: [u8; 16],
+    /// Address of the opaque access token; `None` for a JWT.
+    pub locator: Option<Locator>,
+    /// When the access token was issued.
+    pub issued_at: Timestamp,
+    /// The first second at which the access token is dead.
+    pub expires_at: Timestamp,
+    /// Scope of the access token.
+    pub scope: Scope,
+    /// Audiences of the access token.
+    pub audience: Arc<str>,
+    /// As given in [`AccessBirth::tag`].
+    pub tag: u64,
+}
+
+/// What became of an [`Issue`].
+#[derive(Clone, Debug)]
+pub enum IssueOutcome {
+    /// Born.
+    Issued {
+        /// The family that the token belongs to.
+        family: u64,
+        /// The grant that the family belongs to.
+        grant: u64,
+        /// The admission it was born with.
+        admission: Seq,
+    },
+    /// Under [`PairPolicy::Reuse`]: the live token again, to be derived from this mint.
+    Reused {
+        /// The family that the token belongs to.
+        family: u64,
+        /// The grant that the family belongs to.
+        grant: u64,
+        /// The admission it was born with.
+        admission: Seq,
+        /// What it was minted from.
+        mint: Mint,
+    },
+    /// Under [`PairPolicy::Reject`]: the pair has a live family already; nothing happened.
+    PairTaken,
+    /// The client, subject, pair or everything was revoked since the admission; nothing happened.
+    Revoked,
+}
+
+/// Redemption of a refresh token: it is spent and its successor is born, or, for a client whose
+/// refresh tokens are fixed, an access token is born and the refresh token stays.
+#[derive(Clone, Debug)]
+pub struct Redeem {
+    /// Family of the presented token.
+    pub family: u64,
+    /// Generation of the presented token.
+    pub generation: u32,
+    /// Digest of the presented token.
+    pub digest: Digest,
+    /// The counter before the caller was authenticated: admission, and arrival for the retry rule.
+    pub arrival: Seq,
+    /// The time.
+    pub now: Reading,
+    /// Longest time after the redeem at which the same token may be presented again, in seconds.
+    pub retry_secs_max: u64,
+    /// Version of the root key that the successors are derived under.
+    pub key_version: u8,
+    /// Salt of the derivation, drawn for this redeem.
+    pub salt: [u8; 16],
+    /// Digest of the request; a retry must have the same.
+    pub request: [u8; 16],
+    /// Digest of the next refresh token; `None` leaves the presented one in force.
+    pub successor: Option<Digest>,
+    /// The access token.
+    pub access: AccessBirth,
+}
+
+/// What became of a [`Redeem`].
+#[derive(Clone, Debug)]
+pub enum RedeemOutcome {
+    /// Spent; the successors are those that the verb carried.
+    Redeemed {
+        /// Generation of the refresh token now in force.
+        generation: u32,
+        /// The admission that the access token was born with.
+        admission: Seq,
+    },
+    /// Presented again within the retry rule: the same tokens, to be derived from this mint.
+    Retried {
+        /// What they were minted from.
+        mint: Mint,
+        /// The admission that the access token was born with.
+        admission: Seq,
+    },
+    /// Presented again outside the retry rule: the family is dead.
+    Replayed,
+    /// Within the retry rule, but the request is another one; nothing happened.
+    OtherRequest,
+    /// The family is unknown, dead or expired; nothing happened.
+    Dead,
+}
+
+/// What a revocation ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Everything admitted so far.
+    Everything,
+    /// All of a client.
+    Client(ClientId),
+    /// All of a subject.
+    Subject(Subject),
+    /// All of a client for a subject, on every device.
+    Pair(ClientId, Subject),
+    /// A grant.
+    Grant(u64),
+    /// A family: its refresh token and every access token born in it.
+    Family(u64),
+    /// One opaque access token.
+    Access(Locator, Digest),
+    /// One JWT, by a digest of its `jti`, until it expires.
+    Jwt {
+        /// Digest of the `jti`.
+        jti: Digest,
+        /// When the JWT expires.
+        expires_at: Timestamp,
+    },
+}
+
+/// A revocation.
+#[derive(Clone, Debug)]
+pub struct Revoke {
+    /// What ends.
+    pub target: Target,
+    /// The time.
+    pub now: Reading,
+}
+
+/// Writes or removes a document of the layer above: a client, a sealed signing key, a setting. All
+/// documents are held in memory.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Kind of document, chosen by the layer above; 0 to 127.
+    pub kind: u8,
+    /// Its name within the kind, at most 255 bytes.
+    pub name: Arc<str>,
+    /// Its bytes, at most 60 KiB; `None` removes it.
+    pub body: Option<Arc<[u8]>>,
+    /// Whether it must not exist yet.
+    pub create: bool,
+}
+
+/// A change of state.
+#[derive(Clone, Debug)]
+pub enum Verb {
+    /// See [`Issue`].
+    Issue(Box<Issue>),
+    /// See [`Redeem`].
+    Redeem(Box<Redeem>),
+    /// See [`Revoke`].
+    Revoke(Revoke),
+    /// See [`Put`].
+    Put(Put),
+}
+
+/// What became of a [`Verb`].
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Of [`Verb::Issue`].
+    Issue(IssueOutcome),
+    /// Of [`Verb::Redeem`].
+    Redeem(RedeemOutcome),
+    /// Of [`Verb::Revoke`]: the number taken; `None` when the target does not exist.
+    Revoke(Option<Seq>),
+    /// Of [`Verb::Put`]: whether it was written; `false` when `create` met an existing document.
+    Put(bool),
+}
+
+/// What is looked up.
+#[derive(Clone, Copy, Debug)]
+pub enum Find {
+    /// An opaque access token.
+    Access {
+        /// Its address.
+        locator: Locator,
+        /// Its digest.
+        digest: Digest,
+        /// Whether this lookup counts as a use of the token.
+        used: bool,
+    },
+    /// A refresh token.
+    Refresh {
+        /// Its family.
+        family: u64,
+        /// Its generation.
+        generation: u32,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A JWT, by what it carries.
+    Jwt {
+        /// Its family.
+        family: u64,
+        /// The generation it was born with.
+        generation: u32,
+        /// The admission it was born with.
+        admission: Seq,
+        /// Digest of its `jti`.
+        jti: Digest,
+        /// When it expires.
+        expires_at: Timestamp,
+        /// Whether this lookup counts as a use of the token.
+        used: bool,
+    },
+    /// A family, whichever of its tokens is at hand.
+    Family(u64),
+}
