@@ -226,6 +226,8 @@ impl Span {
 struct Slot {
     /// The object that the member belongs to, counted from the outermost, 0.
     object: u16,
+    /// Length and first byte of the name as it stands, so that most pairs differ in one look.
+    mark: u16,
     name: Span,
     value: Span,
     kind: Kind,
@@ -236,6 +238,7 @@ struct Slot {
 impl Slot {
     const EMPTY: Slot = Slot {
         object: 0,
+        mark: 0,
         name: Span::EMPTY,
         value: Span::EMPTY,
         kind: Kind::Null,
@@ -254,9 +257,12 @@ struct Reader<'t> {
     escaped: bool,
 }
 
+/// Whole words on their way to a [`Slot`]: narrow fields would be read back wider than they were
+/// written, which stalls the processor.
 struct Value {
     kind: Kind,
-    span: Span,
+    start: usize,
+    end: usize,
     escaped: bool,
 }
 
@@ -296,7 +302,13 @@ impl Reader<'_> {
 
     fn member(&mut self, object: u16, depth: usize) -> Result<(), JsonError> {
         let name = self.string()?;
-        let slot = Slot { object, name: name.span, name_escaped: name.escaped, ..Slot::EMPTY };
+        let slot = Slot {
+            object,
+            mark: mark(self.text.get(name.start..name.end).unwrap_or(&[])),
+            name: Span::new(name.start, name.end),
+            name_escaped: name.escaped,
+            ..Slot::EMPTY
+        };
         if self.members.slots.iter().take(self.members.len).any(|s| same_name(self.text, s, &slot))
         {
             return Err(JsonError::DuplicateMember);
@@ -312,7 +324,7 @@ impl Reader<'_> {
         let value = self.value(depth)?;
         if let Some(slot) = self.members.slots.get_mut(index) {
             slot.kind = value.kind;
-            slot.value = value.span;
+            slot.value = Span::new(value.start, value.end);
             slot.value_escaped = value.escaped;
         }
         self.escaped |= object == 0 && (name.escaped || value.escaped);
@@ -358,7 +370,7 @@ impl Reader<'_> {
             b'n' => self.word(b"null", Kind::Null)?,
             _ => self.number()?,
         };
-        Ok(Value { kind, span: Span::new(start, self.at), escaped: false })
+        Ok(Value { kind, start, end: self.at, escaped: false })
     }
 
     fn word(&mut self, word: &[u8], kind: Kind) -> Result<Kind, JsonError> {
@@ -407,7 +419,8 @@ impl Reader<'_> {
         if len == 0 { Err(JsonError::Syntax) } else { Ok(len) }
     }
 
-    /// A string, quotes included; the span is what stands between them.
+    /// A string, quotes included; start and end are those of what stands between them.
+    #[inline]
     fn string(&mut self) -> Result<Value, JsonError> {
         if self.next() != b'"' {
             return Err(JsonError::Syntax);
@@ -415,7 +428,7 @@ impl Reader<'_> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            self.skip_plain();
+            self.at += plain_len(self.text.get(self.at..).unwrap_or(&[]));
             match self.peek() {
                 b'"' => break,
                 b'\\' => {
@@ -426,24 +439,9 @@ impl Reader<'_> {
                 _ => return Err(JsonError::Syntax),
             }
         }
-        let span = Span::new(start, self.at);
+        let end = self.at;
         self.at += 1;
-        Ok(Value { kind: Kind::String, span, escaped })
-    }
-
-    /// Passes over bytes that stand for themselves in a string, eight at a time.
-    fn skip_plain(&mut self) {
-        while let Some(chunk) = self.text.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-            let special = special_bytes(*chunk);
-            if special != 0 {
-                self.at += (special.trailing_zeros() / 8) as usize;
-                return;
-            }
-            self.at += 8;
-        }
-        while !matches!(self.peek(), b'"' | b'\\' | 0..0x20) {
-            self.at += 1;
-        }
+        Ok(Value { kind: Kind::String, start, end, escaped })
     }
 
     fn skip_space(&mut self) {
@@ -519,12 +517,19 @@ impl Iterator for Unescape<'_> {
     }
 }
 
+fn mark(name: &[u8]) -> u16 {
+    let [len, ..] = name.len().to_le_bytes();
+    u16::from_le_bytes([len, name.first().copied().unwrap_or(0)])
+}
+
+#[inline]
 fn same_name(text: &[u8], a: &Slot, b: &Slot) -> bool {
-    if a.object != b.object {
+    let escaped = a.name_escaped || b.name_escaped;
+    if a.object != b.object || (a.mark != b.mark && !escaped) {
         return false;
     }
     let (raw_a, raw_b) = (a.name.of_bytes(text), b.name.of_bytes(text));
-    if !a.name_escaped && !b.name_escaped {
+    if !escaped {
         return raw_a == raw_b;
     }
     // A name that is no UTF-8 makes the whole text invalid a little later.
@@ -606,6 +611,20 @@ fn hex4(text: &[u8], at: usize) -> Option<u32> {
         let digit = char::from(*byte).to_digit(16)?;
         Some(sum << 4 | digit)
     })
+}
+
+/// How many bytes at the start of `text` stand for themselves in a string: none of them is a quote,
+/// a backslash or a control character. Eight are looked at at once.
+pub(super) fn plain_len(text: &[u8]) -> usize {
+    let (chunks, rest) = text.as_chunks::<8>();
+    for (at, chunk) in chunks.iter().enumerate() {
+        let special = special_bytes(*chunk);
+        if special != 0 {
+            return at * 8 + (special.trailing_zeros() / 8) as usize;
+        }
+    }
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    text.len() - rest.len() + rest.iter().position(special).unwrap_or(rest.len())
 }
 
 /// The high bit of each byte that is a quote, a backslash or a control character. Bits above the

@@ -165,18 +165,17 @@ impl<'t> Parts<'t> {
         if token.len() > TOKEN_LEN_MAX {
             return Err(VerifyError::TooLong);
         }
-        let dot = |text: &[u8]| text.iter().position(|byte| *byte == b'.');
-        let split = |text: &'t [u8], at| match text.split_at_checked(at) {
-            Some((before, [_, after @ ..])) => Ok((before, after)),
-            _ => Err(VerifyError::Malformed),
-        };
-        let (header, rest) = split(token, dot(token).ok_or(VerifyError::Malformed)?)?;
-        let (payload, signature) = split(rest, dot(rest).ok_or(VerifyError::Malformed)?)?;
-        if header.is_empty() || dot(signature).is_some() {
+        let is_dot = |byte: &u8| *byte == b'.';
+        let first = token.iter().position(is_dot).ok_or(VerifyError::Malformed)?;
+        let last = token.iter().rposition(is_dot).ok_or(VerifyError::Malformed)?;
+        let header = token.get(..first).ok_or(VerifyError::Malformed)?;
+        let signing_input = token.get(..last).ok_or(VerifyError::Malformed)?;
+        let payload = token.get(first + 1..last).ok_or(VerifyError::Malformed)?;
+        let signature = token.get(last + 1..).ok_or(VerifyError::Malformed)?;
+        // The payload is the long part: `contains` looks at many bytes at once.
+        if header.is_empty() || payload.contains(&b'.') {
             return Err(VerifyError::Malformed);
         }
-        let input_len = header.len() + 1 + payload.len();
-        let signing_input = token.get(..input_len).ok_or(VerifyError::Malformed)?;
         Ok(Parts { header, payload, signature, signing_input })
     }
 }
