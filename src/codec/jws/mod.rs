@@ -46,6 +46,7 @@ mod verify;
 use std::fmt;
 
 use super::json::{JsonError, Members};
+use super::keys::KID_LEN_MAX;
 
 pub use peek::{Unverified, peek};
 pub use sign::SignError;
@@ -158,6 +159,8 @@ struct Room {
     /// The raw signature first, then the claims over it.
     payload: [u8; PAYLOAD_LEN_MAX],
     payload_members: Members,
+    /// A copy, so that verified claims borrow nothing from a ring that is about to be replaced.
+    kid: [u8; KID_LEN_MAX],
 }
 
 impl Scratch {
@@ -169,6 +172,7 @@ impl Scratch {
             header_members: Members::new(),
             payload: [0; PAYLOAD_LEN_MAX],
             payload_members: Members::new(),
+            kid: [0; KID_LEN_MAX],
         }))
     }
 }
