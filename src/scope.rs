@@ -50,6 +50,11 @@ impl Scope {
         Ok(Scope(Arc::from(tokens.join(" "))))
     }
 
+    /// Takes over a text that [`Scope::as_str`] gave.
+    pub(crate) fn from_canonical(text: Arc<str>) -> Scope {
+        Scope(text)
+    }
+
     /// The canonical text, `""` for the empty set.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -3,12 +3,24 @@
 //! Every change is one of a few verbs, each atomic: [`Issue`], [`Redeem`], [`Revoke`], [`Put`] and
 //! the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
 
+mod core;
+mod decide;
 mod error;
+mod high_water;
+mod list;
+mod memory;
+mod record;
+mod shard;
+mod stamp;
+mod survivor;
+mod sweep;
 mod ticket;
 mod verb;
 mod view;
 
+pub use decide::DOCUMENT_LEN_MAX;
 pub use error::StoreError;
+pub use memory::MemoryStore;
 pub use ticket::Ticket;
 pub use verb::{
     AccessBirth, Find, Issue, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, Put, Redeem,

@@ -254,7 +254,7 @@ pub struct Put {
     pub kind: u8,
     /// Its name within the kind, at most 255 bytes.
     pub name: Arc<str>,
-    /// Its bytes, at most 60 KiB; `None` removes it.
+    /// Its bytes, at most [`DOCUMENT_LEN_MAX`](super::DOCUMENT_LEN_MAX); `None` removes it.
     pub body: Option<Arc<[u8]>>,
     /// Whether it must not exist yet.
     pub create: bool,

@@ -1,0 +1,569 @@
+//! The state that every embedded store shares: shards, stamps, documents, the counters. What is
+//! written goes through a [`Journal`]; what is decided is decided here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crossbeam::utils::CachePadded;
+
+use super::high_water::HighWater;
+use super::record::{DocumentRow, GrantRow, Record, SetRow, StampKind, TokenRow};
+use super::shard::{FamilyEntry, GrantEntry, Shard, Staged, TokenEntry};
+use super::stamp::{Names, Stamps};
+use super::ticket::{Group, Ticket};
+use super::view::{RevokedScope, Stats};
+use super::{Find, Lsn, Near, Pair, Revocation, Seq, StoreError, TokenView};
+use crate::ids::{ClientId, Subject};
+use crate::locator::Digest;
+use crate::scope::Scope;
+use crate::time::{Reading, Timestamp};
+
+/// Low bits of every identifier: the shard of its pair.
+pub(crate) const SHARD_BITS: u32 = 6;
+pub(crate) const SHARDS: usize = 1 << SHARD_BITS;
+/// Numbers of one block. A block is used by one run of the process, or by one hour of a busy one.
+pub(crate) const BLOCK_LEN: u64 = 1 << 40;
+/// How long a family outlives the last access token in it, in seconds: leeway and skew.
+pub(crate) const HORIZON_SLACK_SECS: u64 = 300;
+/// The most JWTs that may be revoked one by one at a time.
+const DENIED_MAX: usize = 1 << 20;
+/// How many revocations the feed reaches back.
+const FEED_LEN_MAX: usize = 1 << 16;
+
+/// Which limit of the queue applies: births are refused first, kills last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Birth,
+    Redeem,
+    Kill,
+}
+
+/// Where a unit went.
+pub(crate) struct Appended {
+    /// Position of its first record.
+    pub(crate) first: Lsn,
+    /// What must settle before it may be acknowledged; nothing in memory.
+    pub(crate) group: Option<Arc<Group>>,
+}
+
+impl Appended {
+    pub(crate) fn nth(&self, n: usize) -> Lsn {
+        Lsn(self.first.0 + n as u64)
+    }
+
+    pub(crate) fn ticket<T>(self, answer: T) -> Ticket<T> {
+        match self.group {
+            Some(group) => Ticket::committing(group, Ok(answer)),
+            None => Ticket::ready(Ok(answer)),
+        }
+    }
+}
+
+/// Where units of records go to become durable.
+pub(crate) trait Journal: Send + Sync + 'static {
+    /// Enqueues all of `records` or refuses. Never waits. Units enqueued under one lock keep their
+    /// order, on disk and in publication.
+    fn append(
+        &self,
+        records: &[Record],
+        lane: Lane,
+        now: Timestamp,
+    ) -> Result<Appended, StoreError>;
+
+    /// Everything up to here is durable and visible.
+    fn published(&self) -> Lsn;
+
+    /// The group that holds `lsn`, while it is not yet published.
+    fn group_of(&self, lsn: Lsn) -> Option<Arc<Group>>;
+
+    /// The row of a record's entity is gone for good: the checkpoint may let go of it.
+    fn forget(&self, gone: &Record);
+}
+
+pub(crate) struct SetEntry {
+    pub(crate) text: Arc<str>,
+    pub(crate) lsn: Lsn,
+}
+
+/// Positions and times at the moment of the last open, for the retry rule.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Opened {
+    pub(crate) at: Timestamp,
+    pub(crate) last_durable: Timestamp,
+    pub(crate) lsn: Lsn,
+}
+
+pub(crate) type Documents = BTreeMap<(u8, Arc<str>), Staged<DocumentRow>>;
+
+pub(crate) struct Core<J> {
+    pub(crate) journal: J,
+    pub(crate) names: Names,
+    pub(crate) time: HighWater,
+    pub(crate) stamps: Stamps,
+    pub(crate) opened: Opened,
+    pub(crate) sweep_next: AtomicU64,
+    shards: Box<[CachePadded<RwLock<Shard>>]>,
+    documents: RwLock<Documents>,
+    sets: RwLock<HashMap<u64, SetEntry>>,
+    denied: RwLock<HashMap<Digest, (Timestamp, Lsn)>>,
+    /// (subject or client, grant), so that listings never scan.
+    index: RwLock<BTreeSet<(Digest, u64)>>,
+    feed: RwLock<Feed>,
+    seq: AtomicU64,
+    id: AtomicU64,
+}
+
+#[derive(Default)]
+pub(crate) struct Feed {
+    /// Everything after this position is in `rows`.
+    pub(crate) from: Lsn,
+    pub(crate) rows: VecDeque<Revocation>,
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<J: Journal> Core<J> {
+    /// An empty state whose counters begin with `block`.
+    pub(crate) fn new(
+        journal: J,
+        index_key: [u8; 32],
+        block: u64,
+        time: HighWater,
+        opened: Opened,
+    ) -> Core<J> {
+        let first = block.saturating_mul(BLOCK_LEN).max(1);
+        Core {
+            journal,
+            names: Names::new(index_key),
+            time,
+            stamps: Stamps::default(),
+            opened,
+            sweep_next: AtomicU64::new(0),
+            shards: (0..SHARDS).map(|_| CachePadded::default()).collect(),
+            documents: RwLock::default(),
+            sets: RwLock::default(),
+            denied: RwLock::default(),
+            index: RwLock::default(),
+            feed: RwLock::new(Feed { from: opened.lsn, rows: VecDeque::new() }),
+            seq: AtomicU64::new(first),
+            id: AtomicU64::new(first),
+        }
+    }
+
+    pub(crate) fn admission(&self) -> Seq {
+        Seq(self.seq.load(Ordering::SeqCst))
+    }
+
+    /// The next number of the counter, for a revocation or a first use.
+    pub(crate) fn raise(&self) -> Seq {
+        Seq(self.seq.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    pub(crate) fn draw(&self, near: Near<'_>) -> u64 {
+        let shard = match near {
+            Near::Pair(pair) => shard_of_pair(self.names.unique(pair)),
+            Near::Id(id) => id & (SHARDS as u64 - 1),
+        };
+        self.id.fetch_add(1, Ordering::Relaxed) << SHARD_BITS | shard
+    }
+
+    pub(crate) fn shard(&self, id: u64) -> RwLockReadGuard<'_, Shard> {
+        read(self.lock_of(id))
+    }
+
+    pub(crate) fn shard_mut(&self, id: u64) -> RwLockWriteGuard<'_, Shard> {
+        write(self.lock_of(id))
+    }
+
+    fn lock_of(&self, id: u64) -> &RwLock<Shard> {
+        // The mask keeps the index within the 64 shards that `new` made.
+        &self.shards[(id & (SHARDS as u64 - 1)) as usize]
+    }
+
+    /// I4: whether what was admitted then was never revoked since, by anything above it.
+    pub(crate) fn admits(&self, admission: Seq, grant: &GrantEntry, row: &GrantRow) -> bool {
+        admission >= row.revoked_at && self.stamps.allow(admission, &grant.names)
+    }
+
+    /// The identifier of a text, and its record while that is not yet durable.
+    pub(crate) fn intern(&self, text: &Arc<str>, records: &mut Vec<Record>) -> u64 {
+        let id = self.names.set(text);
+        let published = self.journal.published();
+        if !read(&self.sets).get(&id).is_some_and(|set| set.lsn <= published) {
+            records.push(Record::Set(SetRow { id, text: Arc::clone(text) }));
+        }
+        id
+    }
+
+    /// Notes the sets among `records` that were appended.
+    pub(crate) fn note_sets(&self, records: &[Record], appended: &Appended) {
+        for (n, record) in records.iter().enumerate() {
+            if let Record::Set(row) = record {
+                let mut sets = write(&self.sets);
+                sets.entry(row.id).or_insert_with(|| SetEntry {
+                    text: Arc::clone(&row.text),
+                    lsn: appended.nth(n),
+                });
+            }
+        }
+    }
+
+    pub(crate) fn sets_mut(&self) -> RwLockWriteGuard<'_, HashMap<u64, SetEntry>> {
+        write(&self.sets)
+    }
+
+    pub(crate) fn set_text(&self, id: u64) -> Arc<str> {
+        // A row is never visible before the texts that it names: they are in its unit or before it.
+        read(&self.sets).get(&id).map_or_else(|| Arc::from(""), |set| Arc::clone(&set.text))
+    }
+
+    /// Answers from memory, or says that the token is not there.
+    pub(crate) fn find(&self, find: Find, now: Timestamp) -> Result<Option<TokenView>, Miss> {
+        match find {
+            Find::Access { locator, digest, used } => {
+                let shard = self.shard(locator.id);
+                let published = self.journal.published();
+                let Some(token) = shard.tokens.get(&digest) else { return Err(Miss) };
+                token.touched.store(true, Ordering::Relaxed);
+                if token.row.locator != locator || token.born > published {
+                    return Ok(None);
+                }
+                Ok(self.view_token(&shard, &token.row, now, used))
+            }
+            Find::Refresh { family, generation, digest } => {
+                let shard = self.shard(family);
+                let view = self.view_family(&shard, family, now);
+                Ok(view.map(|(mut view, row_digest, row_generation)| {
+                    let current = generation == row_generation && digest == row_digest;
+                    view.live &= current;
+                    view
+                }))
+            }
+            Find::Jwt { family, generation, admission, jti, expires_at, used } => {
+                let shard = self.shard(family);
+                let denied = read(&self.denied).contains_key(&jti);
+                let row = TokenRow {
+                    locator: crate::locator::Locator { class: 0, bucket: 0, id: family },
+                    digest: jti,
+                    family,
+                    generation,
+                    admission,
+                    issued_at: Timestamp(0),
+                    expires_at,
+                    scope: 0,
+                    audience: 0,
+                    dead: denied,
+                };
+                Ok(self.view_token(&shard, &row, now, used))
+            }
+            Find::Family(family) => {
+                let shard = self.shard(family);
+                Ok(self.view_family(&shard, family, now).map(|(view, ..)| view))
+            }
+        }
+    }
+
+    fn view_token(
+        &self,
+        shard: &Shard,
+        token: &TokenRow,
+        now: Timestamp,
+        used: bool,
+    ) -> Option<TokenView> {
+        let published = self.journal.published();
+        let family = shard.families.get(&token.family)?;
+        let family_row = family.state.visible(published)?;
+        let grant = shard.grants.get(&family_row.grant)?;
+        let grant_row = grant.state.visible(published)?;
+        let live = !token.dead
+            && !family_row.dead
+            && now < token.expires_at
+            && self.admits(token.admission, grant, grant_row);
+        if live && used {
+            family.count_use(token.generation, now, || self.raise());
+        }
+        Some(TokenView {
+            live,
+            client: grant_row.client.clone(),
+            subject: grant_row.subject.clone(),
+            device: grant_row.device.clone(),
+            grant: grant_row.id,
+            family: family_row.id,
+            generation: token.generation,
+            admission: token.admission,
+            issued_at: token.issued_at,
+            expires_at: token.expires_at,
+            scope: Scope::from_canonical(self.set_text(token.scope)),
+            audience: self.set_text(token.audience),
+        })
+    }
+
+    fn view_family(
+        &self,
+        shard: &Shard,
+        id: u64,
+        now: Timestamp,
+    ) -> Option<(TokenView, Digest, u32)> {
+        let published = self.journal.published();
+        let row = shard.families.get(&id)?.state.visible(published)?;
+        let grant = shard.grants.get(&row.grant)?;
+        let grant_row = grant.state.visible(published)?;
+        let idle_end = match row.idle_secs {
+            0 => Timestamp::NEVER,
+            secs => row.redeemed_at.plus(secs),
+        };
+        let view = TokenView {
+            live: row.is_refreshable(now) && self.admits(row.admission, grant, grant_row),
+            client: grant_row.client.clone(),
+            subject: grant_row.subject.clone(),
+            device: grant_row.device.clone(),
+            grant: grant_row.id,
+            family: row.id,
+            generation: row.generation,
+            admission: row.admission,
+            issued_at: row.redeemed_at,
+            expires_at: row.expires_at.min(idle_end),
+            scope: Scope::from_canonical(self.set_text(row.scope)),
+            audience: self.set_text(row.audience),
+        };
+        Some((view, row.digest, row.generation))
+    }
+
+    pub(crate) fn documents(&self) -> RwLockReadGuard<'_, Documents> {
+        read(&self.documents)
+    }
+
+    pub(crate) fn documents_mut(&self) -> RwLockWriteGuard<'_, Documents> {
+        write(&self.documents)
+    }
+
+    pub(crate) fn denied_mut(&self) -> RwLockWriteGuard<'_, HashMap<Digest, (Timestamp, Lsn)>> {
+        write(&self.denied)
+    }
+
+    pub(crate) fn deny_is_full(denied: &HashMap<Digest, (Timestamp, Lsn)>) -> bool {
+        denied.len() >= DENIED_MAX
+    }
+
+    pub(crate) fn feed(&self) -> RwLockReadGuard<'_, Feed> {
+        read(&self.feed)
+    }
+
+    /// Adds a row to the feed. Called in the order of the log for each kind of target, so a row is
+    /// put where it belongs rather than at the end.
+    pub(crate) fn publish(&self, row: Revocation) {
+        let mut feed = write(&self.feed);
+        let at = feed.rows.partition_point(|r| r.lsn < row.lsn);
+        feed.rows.insert(at, row);
+        if feed.rows.len() > FEED_LEN_MAX
+            && let Some(dropped) = feed.rows.pop_front()
+        {
+            feed.from = dropped.lsn;
+        }
+    }
+
+    /// Grants under a name, from the grant after `after`.
+    pub(crate) fn grants_under(&self, name: Digest, after: u64, max: usize) -> Vec<u64> {
+        let from = Bound::Excluded((name, after));
+        let to = Bound::Included((name, u64::MAX));
+        read(&self.index).range((from, to)).take(max).map(|(_, grant)| *grant).collect()
+    }
+
+    pub(crate) fn index_grant(&self, entry: &GrantEntry) {
+        let mut index = write(&self.index);
+        for (kind, name) in entry.names {
+            if kind != StampKind::Pair {
+                index.insert((name, entry.state.now.id));
+            }
+        }
+    }
+
+    pub(crate) fn unindex_grant(&self, entry: &GrantEntry) {
+        let mut index = write(&self.index);
+        for (_, name) in entry.names {
+            index.remove(&(name, entry.state.now.id));
+        }
+    }
+
+    pub(crate) fn grant_entry(&self, row: GrantRow, lsn: Lsn) -> GrantEntry {
+        let pair = Pair {
+            client: row.client.clone(),
+            subject: row.subject.clone(),
+            device: row.device.clone(),
+        };
+        GrantEntry {
+            unique: self.names.unique(&pair),
+            names: self.stamp_names(&row.client, &row.subject),
+            families: Vec::new(),
+            state: Staged::new(row, lsn),
+        }
+    }
+
+    pub(crate) fn stamp_names(
+        &self,
+        client: &ClientId,
+        subject: &Subject,
+    ) -> [(StampKind, Digest); 3] {
+        [
+            (StampKind::Client, self.names.client(client)),
+            (StampKind::Subject, self.names.subject(subject)),
+            (StampKind::Pair, self.names.pair(client, subject)),
+        ]
+    }
+
+    /// Takes a record from the log or the checkpoint. The later position wins; repeating is
+    /// harmless.
+    pub(crate) fn redo(&self, record: Record, lsn: Lsn) {
+        self.feed_of(&record, lsn);
+        match record {
+            Record::Token(row) => self.redo_token(row, lsn),
+            Record::Family(row) => {
+                let mut shard = self.shard_mut(row.id);
+                if shard.families.get(&row.id).is_some_and(|f| f.state.lsn >= lsn) {
+                    return;
+                }
+                let (id, grant) = (row.id, row.grant);
+                shard.families.insert(id, FamilyEntry::new(row, lsn));
+                if let Some(grant) = shard.grants.get_mut(&grant)
+                    && !grant.families.contains(&id)
+                {
+                    grant.families.push(id);
+                }
+            }
+            Record::Grant(row) => {
+                let mut shard = self.shard_mut(row.id);
+                if shard.grants.get(&row.id).is_some_and(|g| g.state.lsn >= lsn) {
+                    return;
+                }
+                let mut entry = self.grant_entry(row, lsn);
+                let id = entry.state.now.id;
+                if let Some(old) = shard.grants.remove(&id) {
+                    entry.families = old.families;
+                }
+                shard.pairs.insert(entry.unique, id);
+                self.index_grant(&entry);
+                shard.grants.insert(id, entry);
+            }
+            Record::Stamp(row) => self.stamps.redo(&row, lsn),
+            Record::Deny(row) => {
+                let mut denied = write(&self.denied);
+                let entry = denied.entry(row.jti).or_insert((row.expires_at, lsn));
+                entry.1 = entry.1.max(lsn);
+            }
+            Record::Document(row) => {
+                let key = (row.kind, Arc::clone(&row.name));
+                let mut documents = write(&self.documents);
+                if !documents.get(&key).is_some_and(|d| d.lsn >= lsn) {
+                    documents.insert(key, Staged::new(row, lsn));
+                }
+            }
+            Record::Set(row) => {
+                let mut sets = write(&self.sets);
+                let entry = sets.entry(row.id).or_insert(SetEntry { text: row.text, lsn });
+                entry.lsn = entry.lsn.max(lsn);
+            }
+        }
+    }
+
+    fn redo_token(&self, row: TokenRow, lsn: Lsn) {
+        let mut shard = self.shard_mut(row.locator.id);
+        if shard.tokens.get(&row.digest).is_some_and(|t| t.lsn >= lsn) {
+            return;
+        }
+        shard.tokens.insert(row.digest, TokenEntry::new(row, lsn));
+    }
+
+    /// Families and grants may come from the checkpoint in any order: joins them at the end.
+    pub(crate) fn join_families(&self) {
+        for id in 0..SHARDS as u64 {
+            let mut guard = self.shard_mut(id);
+            let shard = &mut *guard;
+            for entry in shard.grants.values_mut() {
+                entry.families.clear();
+            }
+            for (id, family) in &shard.families {
+                if let Some(grant) = shard.grants.get_mut(&family.state.now.grant) {
+                    grant.families.push(*id);
+                }
+            }
+            for entry in shard.grants.values_mut() {
+                entry.families.sort_unstable();
+            }
+        }
+    }
+
+    fn feed_of(&self, record: &Record, lsn: Lsn) {
+        if lsn <= self.feed().from {
+            return;
+        }
+        if let Some((scope, digest, revoked_at)) = revocation_in(record) {
+            self.publish(Revocation { lsn, scope, digest, revoked_at });
+        }
+    }
+
+    /// Counters of what is in memory.
+    pub(crate) fn count(&self, stats: &mut Stats) {
+        for id in 0..SHARDS as u64 {
+            let shard = self.shard(id);
+            stats.tokens_resident += shard.tokens.len() as u64;
+            stats.families += shard.families.len() as u64;
+            stats.grants += shard.grants.len() as u64;
+        }
+        stats.stamps = self.stamps.len() as u64;
+        stats.denied = read(&self.denied).len() as u64;
+        stats.durable = self.journal.published();
+    }
+
+    /// Judges at the store's own time.
+    pub(crate) fn now(&self, reading: Reading) -> Timestamp {
+        self.time.now(reading)
+    }
+}
+
+/// The token is not in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Miss;
+
+pub(crate) fn shard_of_pair(unique: Digest) -> u64 {
+    let Digest([first, ..]) = unique;
+    u64::from(first) & (SHARDS as u64 - 1)
+}
+
+/// What a record tells the feed.
+pub(crate) fn revocation_in(record: &Record) -> Option<(RevokedScope, [u8; 16], Seq)> {
+    let by_id = |id: u64| {
+        let mut digest = [0; 16];
+        if let Some(head) = digest.first_chunk_mut::<8>() {
+            *head = id.to_le_bytes();
+        }
+        digest
+    };
+    match record {
+        Record::Stamp(row) => {
+            let scope = match row.kind {
+                StampKind::Everything => RevokedScope::Everything,
+                StampKind::Client => RevokedScope::Client,
+                StampKind::Subject => RevokedScope::Subject,
+                StampKind::Pair => RevokedScope::Pair,
+            };
+            Some((scope, row.digest.0, row.revoked_at))
+        }
+        Record::Grant(row) if row.revoked_at > Seq(0) => {
+            Some((RevokedScope::Grant, by_id(row.id), row.revoked_at))
+        }
+        Record::Family(row) if row.dead => {
+            Some((RevokedScope::Family, by_id(row.id), Seq(u64::MAX)))
+        }
+        Record::Token(row) if row.dead => Some((RevokedScope::Token, row.digest.0, Seq(u64::MAX))),
+        Record::Deny(row) => Some((RevokedScope::Token, row.jti.0, Seq(u64::MAX))),
+        _ => None,
+    }
+}

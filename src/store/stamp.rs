@@ -1,0 +1,146 @@
+//! Stamps: `revoked_at` of everything, clients, subjects and pairs. One number ends whatever hangs
+//! below, without a walk over it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use super::record::{StampKind, StampRow};
+use super::{Lsn, Seq, StoreError};
+use crate::ids::{ClientId, Subject};
+use crate::locator::Digest;
+
+/// Digests of the names that stamps and pairs are found under. Their key is drawn with the store
+/// and stays, whatever version the root key has.
+pub(crate) struct Names {
+    key: [u8; 32],
+}
+
+impl Names {
+    pub(crate) fn new(key: [u8; 32]) -> Names {
+        Names { key }
+    }
+
+    pub(crate) fn client(&self, client: &ClientId) -> Digest {
+        self.digest(1, &[client.as_str()])
+    }
+
+    pub(crate) fn subject(&self, subject: &Subject) -> Digest {
+        self.digest(2, &[subject.as_str()])
+    }
+
+    pub(crate) fn pair(&self, client: &ClientId, subject: &Subject) -> Digest {
+        self.digest(3, &[client.as_str(), subject.as_str()])
+    }
+
+    /// The unique pair, with its device where there is one.
+    pub(crate) fn unique(&self, pair: &super::Pair) -> Digest {
+        let device = pair.device.as_ref().map_or("", |d| d.as_str());
+        self.digest(4, &[pair.client.as_str(), pair.subject.as_str(), device])
+    }
+
+    /// The identifier of a scope or audience text.
+    pub(crate) fn set(&self, text: &str) -> u64 {
+        let Digest(bytes) = self.digest(5, &[text]);
+        let (head, _) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+        u64::from_le_bytes(*head)
+    }
+
+    fn digest(&self, domain: u8, parts: &[&str]) -> Digest {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&[domain]);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let mut out = [0; 16];
+        hasher.finalize_xof().fill(&mut out);
+        Digest(out)
+    }
+}
+
+/// All stamps, resident and loaded before the first answer; what has none was never revoked.
+#[derive(Default)]
+pub(crate) struct Stamps {
+    /// The newest stamp anywhere: whatever was admitted at or after it needs no lookup.
+    newest: AtomicU64,
+    map: RwLock<HashMap<(StampKind, Digest), (Seq, Lsn)>>,
+}
+
+impl Stamps {
+    /// Whether something with these names above it and this admission was never revoked since.
+    pub(crate) fn allow(&self, admission: Seq, names: &[(StampKind, Digest)]) -> bool {
+        if admission.0 >= self.newest.load(Ordering::SeqCst) {
+            return true;
+        }
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        let everything = (StampKind::Everything, Digest([0; 16]));
+        std::iter::once(&everything)
+            .chain(names)
+            .all(|name| map.get(name).is_none_or(|(revoked_at, _)| admission >= *revoked_at))
+    }
+
+    /// Moves a stamp. `log` takes the number, writes the record and says where; when it refuses,
+    /// nothing moves. The lock is held across it so that stamps move in the order of the log.
+    pub(crate) fn raise(
+        &self,
+        kind: StampKind,
+        digest: Digest,
+        log: impl FnOnce() -> Result<(Seq, Lsn), (Option<Seq>, StoreError)>,
+    ) -> Result<(Seq, Lsn), StoreError> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        match log() {
+            Ok((seq, lsn)) => {
+                self.merge(&mut map, kind, digest, seq, lsn);
+                Ok((seq, lsn))
+            }
+            Err((Some(seq), error)) => {
+                self.merge(&mut map, kind, digest, seq, Lsn(0));
+                Err(error)
+            }
+            Err((None, error)) => Err(error),
+        }
+    }
+
+    /// Takes a stamp from the log or the checkpoint. Stamps only grow.
+    pub(crate) fn redo(&self, row: &StampRow, lsn: Lsn) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        self.merge(&mut map, row.kind, row.digest, row.revoked_at, lsn);
+    }
+
+    fn merge(
+        &self,
+        map: &mut HashMap<(StampKind, Digest), (Seq, Lsn)>,
+        kind: StampKind,
+        digest: Digest,
+        seq: Seq,
+        lsn: Lsn,
+    ) {
+        let entry = map.entry((kind, digest)).or_default();
+        entry.0 = entry.0.max(seq);
+        entry.1 = entry.1.max(lsn);
+        self.newest.fetch_max(seq.0, Ordering::SeqCst);
+    }
+
+    /// Writes a stamp again through `log` if its latest record is the one at `lsn`.
+    pub(crate) fn rewrite(
+        &self,
+        kind: StampKind,
+        digest: Digest,
+        lsn: Lsn,
+        log: impl FnOnce(StampRow) -> Result<Lsn, StoreError>,
+    ) -> Result<Option<Lsn>, StoreError> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        match map.get_mut(&(kind, digest)) {
+            Some((revoked_at, at)) if *at == lsn => {
+                *at = log(StampRow { kind, digest, revoked_at: *revoked_at })?;
+                Ok(Some(*at))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}

@@ -1,0 +1,101 @@
+//! The sweep: what is dead for good leaves the table, one shard at a time.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
+use super::core::{Core, HORIZON_SLACK_SECS, Journal, Lane, SHARDS};
+use super::decide::USE_FLUSH_SECS;
+use super::record::{DenyRow, Record};
+use super::{StoreError, Swept};
+use crate::time::{Reading, Timestamp};
+
+/// The most use counts that one step writes.
+const USE_FLUSH_MAX: usize = 256;
+
+impl<J: Journal> Core<J> {
+    /// Sweeps the next shard, and the deny entries once per round.
+    pub(crate) fn sweep(&self, reading: Reading) -> Result<Swept, StoreError> {
+        let mark = self.time.observe(reading);
+        let id = self.sweep_next.fetch_add(1, Ordering::Relaxed) % SHARDS as u64;
+        let mut swept = Swept::default();
+        self.sweep_shard(id, mark, &mut swept);
+        if id == 0 {
+            self.denied_mut().retain(|jti, (expires_at, _)| {
+                let stays = mark < expires_at.plus(HORIZON_SLACK_SECS);
+                if !stays {
+                    swept.denied += 1;
+                    self.journal
+                        .forget(&Record::Deny(DenyRow { jti: *jti, expires_at: *expires_at }));
+                }
+                stays
+            });
+        }
+        self.write_uses(id, self.now(reading))?;
+        Ok(swept)
+    }
+
+    fn sweep_shard(&self, id: u64, mark: Timestamp, swept: &mut Swept) {
+        let mut guard = self.shard_mut(id);
+        let shard = &mut *guard;
+        let published = self.journal.published();
+        let before = shard.tokens.len();
+        shard.tokens.retain(|_, token| token.lsn > published || mark < token.row.expires_at);
+        swept.tokens += (before - shard.tokens.len()) as u64;
+
+        let mut gone = HashSet::new();
+        for (id, family) in &shard.families {
+            let row = &family.state.now;
+            let grant = shard.grants.get(&row.grant);
+            let revoked = grant.is_none_or(|g| !self.admits(row.admission, g, &g.state.now));
+            let past = mark >= row.horizon.plus(HORIZON_SLACK_SECS);
+            if family.state.lsn <= published && past && (revoked || !row.is_refreshable(mark)) {
+                gone.insert(*id);
+            }
+        }
+        for id in &gone {
+            if let Some(family) = shard.families.remove(id) {
+                self.journal.forget(&Record::Family(family.state.now));
+                swept.families += 1;
+            }
+        }
+        shard.families.values_mut().for_each(|family| family.state.settle(published));
+        let mut empty = Vec::new();
+        for (id, grant) in &mut shard.grants {
+            grant.state.settle(published);
+            if !gone.is_empty() {
+                grant.families.retain(|family| !gone.contains(family));
+            }
+            let old = mark >= grant.state.now.created_at.plus(HORIZON_SLACK_SECS);
+            if grant.families.is_empty() && grant.state.lsn <= published && old {
+                empty.push(*id);
+            }
+        }
+        for id in empty {
+            if let Some(grant) = shard.grants.remove(&id) {
+                shard.pairs.remove(&grant.unique);
+                self.unindex_grant(&grant);
+                self.journal.forget(&Record::Grant(grant.state.now));
+                swept.grants += 1;
+            }
+        }
+    }
+
+    /// Writes the use counts that have waited for an hour. A crash may forget later ones.
+    fn write_uses(&self, id: u64, now: Timestamp) -> Result<(), StoreError> {
+        let published = self.journal.published();
+        let mut shard = self.shard_mut(id);
+        let waiting = shard.families.values_mut().filter(|family| {
+            let written_at = family.state.now.last_used_at;
+            family.has_unwritten_uses()
+                && family.state.lsn <= published
+                && !family.state.now.dead
+                && now.since(written_at) >= USE_FLUSH_SECS
+        });
+        for family in waiting.take(USE_FLUSH_MAX) {
+            let row = family.row_with_uses();
+            let appended = self.journal.append(&[Record::Family(row.clone())], Lane::Birth, now)?;
+            family.state.put(row, appended.first, published);
+        }
+        Ok(())
+    }
+}
