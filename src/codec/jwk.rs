@@ -325,20 +325,105 @@ fn check_ed25519(x: &[u8; 32]) -> Result<(), KeyError> {
             0x92, 0xac, 0x03, 0x7a,
         ],
     ];
-    let mut y = *x;
-    if let Some(last) = y.last_mut() {
-        *last &= 0x7f;
-    }
-    // The field's prime is 2^255 - 19: ED FF .. FF 7F in little-endian.
-    let (low, high) = (y[0], &y[1..]);
-    let near_prime = high.iter().take(30).all(|byte| *byte == 0xff) && y[31] == 0x7f;
-    if near_prime && low >= 0xed {
+    // Little-endian; the topmost bit is the sign of x and no part of y.
+    let [low, middle @ .., top] = x;
+    let top = top & 0x7f;
+    // The field's prime is 2^255 - 19: ED FF .. FF 7F.
+    let near_prime = top == 0x7f && middle.iter().all(|byte| *byte == 0xff);
+    if near_prime && *low >= 0xed {
         return Err(KeyError::NonCanonical);
     }
-    let minus_one = near_prime && low == 0xec;
-    let zero_or_one = low <= 1 && high.iter().all(|byte| *byte == 0);
+    let minus_one = near_prime && *low == 0xec;
+    let zero_or_one = *low <= 1 && top == 0 && middle.iter().all(|byte| *byte == 0);
+    let mut y = *x;
+    y[31] = top;
     if minus_one || zero_or_one || ORDER_8.contains(&y) {
         return Err(KeyError::SmallOrder);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7638 section 3.1.
+    const RSA_N: &str = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFx\
+        uhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-\
+        65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-b\
+        FTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+
+    fn rsa(n: &str, e: &str, more: &str) -> Result<Jwk, KeyError> {
+        let jwk = format!(r#"{{"kty":"RSA","n":"{n}","e":"{e}"{more}}}"#);
+        Jwk::parse(jwk.as_bytes())
+    }
+
+    #[test]
+    fn thumbprints_are_those_of_the_rfcs() -> Result<(), KeyError> {
+        let key = rsa(RSA_N, "AQAB", r#","alg":"RS256","kid":"2011-04-29""#)?;
+        assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        // RFC 8037 appendix A.3.
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let jwk = format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#);
+        let thumbprint = Jwk::parse(jwk.as_bytes())?.thumbprint();
+        assert_eq!(thumbprint, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() -> Result<(), KeyError> {
+        let key = rsa(RSA_N, "AQAB", r#","alg":"PS256","kid":"k1","unknown":[1]"#)?;
+        assert_eq!(Jwk::parse(key.to_json().as_bytes())?, key);
+        assert_eq!((key.kid(), key.algorithm()), (Some("k1"), Algorithm::Ps256));
+        Ok(())
+    }
+
+    #[test]
+    fn a_jwk_for_something_else_is_refused() {
+        let with = |more: &str| rsa(RSA_N, "AQAB", more).err();
+        let rs256 = r#","alg":"RS256""#;
+        assert!(with(rs256).is_none());
+        assert!(with(&format!(r#"{rs256},"use":"sig","key_ops":["verify","sign"]"#)).is_none());
+        assert!(matches!(with(""), Some(KeyError::AlgorithmMissing)));
+        assert!(matches!(with(r#","alg":"ES256""#), Some(KeyError::AlgorithmMismatch)));
+        assert!(matches!(with(r#","alg":"RS1""#), Some(KeyError::AlgorithmMismatch)));
+        assert!(matches!(with(r#","alg":null"#), Some(KeyError::BadJwk(_))));
+        assert!(matches!(with(&format!("{rs256},{}", &rs256[1..])), Some(KeyError::BadJwk(_))));
+        let wrong_use = with(&format!(r#"{rs256},"use":"enc""#));
+        assert!(matches!(wrong_use, Some(KeyError::WrongUse)));
+        let wrong_ops = with(&format!(r#"{rs256},"key_ops":["encrypt"]"#));
+        assert!(matches!(wrong_ops, Some(KeyError::WrongKeyOps)));
+        let private = with(&format!(r#"{rs256},"d":"AA""#));
+        assert!(matches!(private, Some(KeyError::PrivateMembers)));
+        for kid in ["", "a b", "ü", "a\\\\", &"a".repeat(65)] {
+            let bad_kid = with(&format!(r#"{rs256},"kid":"{kid}""#));
+            assert!(matches!(bad_kid, Some(KeyError::BadKid)), "{kid}");
+        }
+        for kty in [r#""oct","k":"AA""#, r#""OKP","crv":"X25519""#, r#""EC","crv":"P-521""#] {
+            let refused = Jwk::parse(format!(r#"{{"kty":{kty}}}"#).as_bytes());
+            assert!(
+                matches!(refused, Err(KeyError::UnsupportedKeyType | KeyError::PrivateMembers)),
+                "{kty}"
+            );
+        }
+        assert!(matches!(Jwk::parse(&[b' '; KEY_TEXT_LEN_MAX + 1]), Err(KeyError::TooLong)));
+    }
+
+    #[test]
+    fn weak_rsa_keys_are_refused() {
+        let key =
+            |bytes: &[u8], e: &str| rsa(&base64url::encode(bytes), e, r#","alg":"RS256""#).err();
+        let odd = |len: usize, top: u8| [&[top], vec![1; len - 1].as_slice()].concat();
+        assert!(key(&odd(256, 0x80), "AQAB").is_none());
+        assert!(key(&odd(1024, 0x80), "Aw").is_none());
+        assert!(matches!(key(&odd(256, 0x7f), "AQAB"), Some(KeyError::RsaTooShort)));
+        assert!(matches!(key(&odd(1025, 1), "AQAB"), Some(KeyError::RsaTooLong)));
+        assert!(matches!(key(&odd(256, 0), "AQAB"), Some(KeyError::BadJwk(_))));
+        assert!(matches!(key(&[0x80; 256], "AQAB"), Some(KeyError::BadJwk(_))));
+        for e in ["AQ", "Ag", "AQAA", "AgAAAAE", "AQAAAAAAAAAAAQ"] {
+            assert!(matches!(key(&odd(256, 0x80), e), Some(KeyError::BadRsaExponent)), "{e}");
+        }
+        assert!(matches!(key(&odd(256, 0x80), "AAEAAQ"), Some(KeyError::BadJwk(_))));
+        assert!(matches!(key(&odd(256, 0x80), ""), Some(KeyError::BadJwk(_))));
+    }
 }

@@ -116,3 +116,117 @@ fn put(out: &mut [u8], at: usize, text: &[u8]) -> Result<(), SignError> {
     room.copy_from_slice(text);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::claims::{EXTRA_CLAIMS_MAX, ExtraClaims, NUMERIC_DATE_MAX, NoExtraClaims};
+    use crate::codec::keys::KeyError;
+    use crate::time::Timestamp;
+
+    struct Extra(Vec<(&'static str, String)>);
+
+    impl ExtraClaims for Extra {
+        fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
+            self.0.iter().try_for_each(|(name, value)| claims.str(name, value))
+        }
+    }
+
+    fn key() -> Result<SigningKey, KeyError> {
+        SigningKey::hmac(Some("k1"), &[7; 32])
+    }
+
+    fn claims<'a>(extra: &'a dyn ExtraClaims) -> AccessClaims<'a> {
+        AccessClaims {
+            issuer: "https://as.example",
+            subject: "u1",
+            audience: &["api"],
+            client_id: "C1",
+            scope: "",
+            issued_at: Timestamp(0),
+            not_before: None,
+            expires_at: Timestamp(NUMERIC_DATE_MAX),
+            jti: "j1",
+            extra,
+        }
+    }
+
+    fn refusal(claims: &AccessClaims<'_>) -> Result<Option<SignError>, KeyError> {
+        let (key, mut out) = (key()?, vec![0; 2 * TOKEN_LEN_MAX]);
+        let refused = key.sign_into(claims, &mut out).err();
+        assert_eq!(key.token_len(claims).err(), refused);
+        Ok(refused)
+    }
+
+    #[test]
+    fn the_payload_is_the_claims_and_no_more() -> Result<(), Box<dyn std::error::Error>> {
+        let mut out = [0; 512];
+        let token = key()?.sign_into(&claims(&NoExtraClaims), &mut out)?;
+        let payload = token.split('.').nth(1).ok_or("no payload")?;
+        let json = base64url::decode(payload).map_err(|_| "no base64url")?;
+        let wanted =
+            r#"{"iss":"https://as.example","sub":"u1","aud":"api","client_id":"C1","iat":0,"#;
+        assert_eq!(
+            std::str::from_utf8(&json)?,
+            format!(r#"{wanted}"exp":{NUMERIC_DATE_MAX},"jti":"j1"}}"#)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn the_length_is_exact_at_every_length() -> Result<(), Box<dyn std::error::Error>> {
+        let key = key()?;
+        for len in 0..1_000 {
+            let extra = Extra(vec![("pad", "x".repeat(len))]);
+            let claims = claims(&extra);
+            let wanted = key.token_len(&claims)?;
+            let mut out = vec![0; wanted];
+            assert_eq!(key.sign_into(&claims, &mut out)?.len(), wanted);
+            if len % 97 == 0 {
+                for short in 0..wanted {
+                    let refused = key.sign_into(&claims, &mut out[..short]).err();
+                    assert_eq!(refused, Some(SignError::BufferTooShort), "{short} of {wanted}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_would_be_refused_is_not_signed() -> Result<(), KeyError> {
+        let extra = |names: &[&'static str]| {
+            Extra(names.iter().map(|name| (*name, String::new())).collect())
+        };
+        assert_eq!(refusal(&claims(&NoExtraClaims))?, None);
+        let none = AccessClaims { audience: &[], ..claims(&NoExtraClaims) };
+        assert_eq!(refusal(&none)?, Some(SignError::NoAudience));
+        let late = Timestamp(NUMERIC_DATE_MAX + 1);
+        let never = AccessClaims { expires_at: late, ..claims(&NoExtraClaims) };
+        assert_eq!(refusal(&never)?, Some(SignError::DateOutOfRange));
+        for name in ["iss", "sub", "aud", "client_id", "scope", "iat", "nbf", "exp", "jti"] {
+            assert_eq!(refusal(&claims(&extra(&[name])))?, Some(SignError::ReservedClaim));
+        }
+        let twice = refusal(&claims(&extra(&["a", "b", "a"])))?;
+        assert_eq!(twice, Some(SignError::DuplicateClaim));
+        let names: Vec<&'static str> =
+            (0..=EXTRA_CLAIMS_MAX).map(|at| &*format!("c{at}").leak()).collect();
+        assert_eq!(refusal(&claims(&extra(&names[1..])))?, None);
+        assert_eq!(refusal(&claims(&extra(&names)))?, Some(SignError::TooManyClaims));
+        let long = Extra(vec![("pad", "x".repeat(TOKEN_LEN_MAX))]);
+        assert_eq!(refusal(&claims(&long))?, Some(SignError::TooLong));
+        Ok(())
+    }
+
+    #[test]
+    fn appending_leaves_what_was_there() -> Result<(), Box<dyn std::error::Error>> {
+        let mut out = BytesMut::from("Bearer ");
+        key()?.sign_to(&claims(&NoExtraClaims), &mut out)?;
+        let mut alone = [0; 512];
+        let token = key()?.sign_into(&claims(&NoExtraClaims), &mut alone)?;
+        assert_eq!(out, format!("Bearer {token}"));
+        let none = AccessClaims { audience: &[], ..claims(&NoExtraClaims) };
+        assert!(key()?.sign_to(&none, &mut out).is_err());
+        assert_eq!(out, format!("Bearer {token}"));
+        Ok(())
+    }
+}

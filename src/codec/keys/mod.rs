@@ -119,7 +119,12 @@ impl Error for KeyError {
 
 impl From<ring::error::KeyRejected> for KeyError {
     fn from(error: ring::error::KeyRejected) -> KeyError {
-        KeyError::Rejected(error.to_string().into())
+        // ring says why in words alone, and only RSA keys have these two reasons.
+        match error.to_string().as_str() {
+            "TooSmall" => KeyError::RsaTooShort,
+            "TooLarge" => KeyError::RsaTooLong,
+            why => KeyError::Rejected(why.into()),
+        }
     }
 }
 

@@ -133,3 +133,68 @@ impl VerifyingKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::keys::SigningKey;
+
+    type Tested = Result<(), Box<dyn std::error::Error>>;
+
+    /// The claims of RFC 7515 appendix A.1, A.2 and A.3.
+    const PAYLOAD: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNv\
+                           bS9pc19yb290Ijp0cnVlfQ";
+
+    fn accepts(key: &VerifyingKey, input: &str, signature: &str) -> Result<bool, &'static str> {
+        let raw = base64url::decode(signature).map_err(|_| "no base64url")?;
+        for at in 0..raw.len() {
+            let mut changed = raw.clone();
+            changed[at] ^= 1;
+            if key.check(input.as_bytes(), &changed) {
+                return Err("a changed signature verified");
+            }
+        }
+        Ok(key.check(input.as_bytes(), &raw))
+    }
+
+    #[test]
+    fn rfc_7515_appendix_a_1_verifies() -> Tested {
+        let k = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9\
+                 CAow";
+        let key = SigningKey::from_jwk(format!(r#"{{"kty":"oct","k":"{k}"}}"#).as_bytes())?;
+        let input = format!("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{PAYLOAD}");
+        let tag = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(accepts(key.verifying_key(), &input, tag), Ok(true));
+        Ok(())
+    }
+
+    #[test]
+    fn rfc_7515_appendix_a_3_verifies() -> Tested {
+        let key = SigningKey::from_jwk(
+            br#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+            "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            "d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}"#,
+        )?;
+        let input = format!("eyJhbGciOiJFUzI1NiJ9.{PAYLOAD}");
+        let signature = "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJ\
+                         qPP3-Kg6NU1Q";
+        assert_eq!(accepts(key.verifying_key(), &input, signature), Ok(true));
+        Ok(())
+    }
+
+    #[test]
+    fn rfc_8037_appendix_a_signs_and_verifies() -> Tested {
+        let key = SigningKey::from_jwk(
+            br#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+            "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+        )?;
+        let input = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+        let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sV\
+                         vpAr_MuM0KAg";
+        let mut out = [0; 86];
+        assert_eq!(key.sign(input.as_bytes(), b"", &mut out), Ok(86));
+        assert_eq!(std::str::from_utf8(&out)?, signature);
+        assert_eq!(accepts(key.verifying_key(), input, signature), Ok(true));
+        Ok(())
+    }
+}
