@@ -139,7 +139,7 @@ impl<S: Store> Inner<S> {
 
     fn draw_secret(&self, client: &mut RegisteredClient) -> Result<SecretText, Error> {
         let drawn = zeroize::Zeroizing::new(random::<32>(&*self.entropy)?);
-        let text = format!("{SECRET_PREFIX}{}", URL_SAFE_NO_PAD.encode_to_string(&*drawn));
+        let text = format!("{SECRET_PREFIX}{}", URL_SAFE_NO_PAD.encode_to_string(drawn.as_slice()));
         let secret = SecretText::new(text);
         let key_version = self.handles.current_version();
         let digest = self.derive.client_secret(key_version, &client.id, secret.expose());

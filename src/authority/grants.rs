@@ -8,7 +8,7 @@ use base64_simd::URL_SAFE_NO_PAD;
 use super::error::{Error, Reason};
 use super::lookup::ticket;
 use super::{Authority, Inner};
-use crate::codec::handle::HandleKind;
+use crate::codec::handle::{Handle, HandleKind};
 use crate::ids::{ClientId, DeviceId, Subject};
 use crate::locator::Locator;
 use crate::scope::Scope;
@@ -129,7 +129,7 @@ impl<S: Store> Authority<S> {
     /// [`Error::TemporarilyUnavailable`].
     pub fn revoke_by_delete_handle(&self, handle: &str) -> Ticket<(), Error> {
         ticket(match self.inner.handles.parse(HandleKind::Delete, handle) {
-            Ok(handle) => Ok(self.inner.revoke_handle(handle, None)),
+            Ok(handle) => Ok(self.inner.revoke_handle(&handle, None)),
             Err(error) => Err(Error::InvalidRequest(Reason::with("no delete handle", error))),
         })
     }
@@ -201,6 +201,12 @@ impl<S: Store> Inner<S> {
             use_count: view.use_count,
             delete_handle: self.delete_handle(view.family)?,
         })
+    }
+
+    /// Whether a genuine handle has the secret that deletes its family.
+    pub(super) fn is_delete_handle(&self, handle: &Handle) -> bool {
+        let secret = self.derive.delete(handle.key_version, handle.locator.id);
+        secret.is_some_and(|secret| secret == handle.secret)
     }
 
     /// Derived, so that it is nowhere stored and the same on every page.

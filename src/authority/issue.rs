@@ -112,7 +112,7 @@ impl<S: Store> Authority<S> {
     /// [`Error::TemporarilyUnavailable`].
     pub fn issue(&self, issue: Issue) -> Ticket<Issued, Error> {
         let admission = self.inner.store.admission();
-        ticket(self.inner.issue(admission, &issue))
+        ticket(self.inner.issue(admission, issue))
     }
 }
 
@@ -120,21 +120,22 @@ impl<S: Store> Inner<S> {
     fn issue(
         self: &Arc<Self>,
         admission: Seq,
-        issue: &Issue,
+        issue: Issue,
     ) -> Result<Ticket<Issued, Error>, Error> {
+        let Issue { subject, client_id, scope, audience, device, refresh } = issue;
         let client = self
             .clients
-            .get(&issue.client_id)
+            .get(&client_id)
             .ok_or_else(|| Error::InvalidClient(Reason::new("unknown client")))?;
-        let subject = Subject::new(&issue.subject)
+        let subject = Subject::new(subject)
             .map_err(|error| Error::InvalidRequest(Reason::with("subject", error)))?;
-        let device = issue.device.as_ref().map(DeviceId::new).transpose();
+        let device = device.map(DeviceId::new).transpose();
         let device =
             device.map_err(|error| Error::InvalidRequest(Reason::with("device", error)))?;
-        let scope = narrow_scope(issue.scope.as_deref(), client.scopes())?;
-        let audience = self.narrow_audience(issue.audience.as_deref(), &client)?;
+        let scope = narrow_scope(scope.as_deref(), client.scopes())?;
+        let audience = self.narrow_audience(audience.as_deref(), &client)?;
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
-        let refresh = issue.refresh && wants_refresh && client.may_use(GrantType::RefreshToken);
+        let refresh = refresh && wants_refresh && client.may_use(GrantType::RefreshToken);
         self.give_birth(Granted { admission, client, subject, device, scope, audience, refresh })
     }
 

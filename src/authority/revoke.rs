@@ -117,46 +117,50 @@ impl<S: Store> Inner<S> {
             // RFC 7009 section 2.2: "The authorization server responds with HTTP status code 200 if
             // [...] the client submitted an invalid token".
             Err(_) => Ticket::ready(Ok(())),
-            Ok(Read::Opaque(handle)) => self.revoke_handle(handle, caller),
+            Ok(Read::Opaque(handle)) => self.revoke_handle(&handle, caller),
             Ok(Read::Jwt(jwt)) => match is_foreign(caller.as_ref(), &jwt.client) {
                 true => Ticket::ready(Err(foreign())),
-                false => self.revoke_jwt(*jwt),
+                false => self.revoke_jwt(&jwt),
             },
         }
     }
 
     pub(super) fn revoke_handle(
         self: &Arc<Self>,
-        handle: Handle,
+        handle: &Handle,
         caller: Option<ClientId>,
     ) -> Ticket<(), Error> {
+        if handle.kind == HandleKind::Delete && !self.is_delete_handle(handle) {
+            return Ticket::ready(Ok(()));
+        }
         // A spent refresh token still names its family, and so does a delete handle.
-        let find = match find_handle(&handle, false) {
+        let find = match find_handle(handle, false) {
             Some((TokenKind::Access, find)) => find,
             _ => Find::Family(handle.locator.id),
         };
         let now = self.clock.read();
+        let (kind, locator, digest) = (handle.kind, handle.locator, handle.digest);
         self.find_then(find, now, move |inner, view| match view {
             None => Ticket::ready(Ok(())),
             Some(view) if is_foreign(caller.as_ref(), &view.client) => {
                 Ticket::ready(Err(foreign()))
             }
-            Some(view) => inner.revoke_target(match handle.kind {
-                HandleKind::Access => store::Target::Access(handle.locator, handle.digest),
+            Some(view) => inner.revoke_target(match kind {
+                HandleKind::Access => store::Target::Access(locator, digest),
                 _ => store::Target::Family(view.family),
             }),
         })
     }
 
     /// A JWT is denied until it expires; where the store can keep no more denials, its family ends.
-    fn revoke_jwt(self: &Arc<Self>, jwt: Jwt) -> Ticket<(), Error> {
+    fn revoke_jwt(self: &Arc<Self>, jwt: &Jwt) -> Ticket<(), Error> {
         let expires_at = jwt.expires_at.plus(self.leeway_secs);
         let denied = self.kill(store::Target::Jwt { jti: jwt.digest(), expires_at });
-        let inner = Arc::clone(self);
+        let (inner, family) = (Arc::clone(self), jwt.birth.family);
         Ticket::slow(async move {
             match denied.await {
                 Err(StoreError::Busy) => {
-                    inner.kill(store::Target::Family(jwt.birth.family)).await?;
+                    inner.kill(store::Target::Family(family)).await?;
                 }
                 other => {
                     other?;
