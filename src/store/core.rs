@@ -23,8 +23,10 @@ use crate::time::{Reading, Timestamp};
 /// Low bits of every identifier: the shard of its pair.
 pub(crate) const SHARD_BITS: u32 = 6;
 pub(crate) const SHARDS: usize = 1 << SHARD_BITS;
-/// Numbers of one block. A block is used by one run of the process, or by one hour of a busy one.
-pub(crate) const BLOCK_LEN: u64 = 1 << 40;
+/// Numbers of one block of the counter, and identifiers of one block. A block is used by one run of
+/// the process; a run that has used half of one takes the next.
+const SEQ_BLOCK_LEN: u64 = 1 << 40;
+const ID_BLOCK_LEN: u64 = 1 << 36;
 /// How long a family outlives the last access token in it, in seconds: leeway and skew.
 pub(crate) const HORIZON_SLACK_SECS: u64 = 300;
 /// The most JWTs that may be revoked one by one at a time.
@@ -132,30 +134,62 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 impl<J: Journal> Core<J> {
     /// An empty state whose counters begin with `block`.
-    pub(crate) fn new(
-        journal: J,
-        index_key: [u8; 32],
-        block: u64,
-        time: HighWater,
-        opened: Opened,
-    ) -> Core<J> {
-        let first = block.saturating_mul(BLOCK_LEN).max(1);
+    pub(crate) fn new(journal: J, index_key: [u8; 32], block: u64, time: HighWater) -> Core<J> {
         Core {
             journal,
             names: Names::new(index_key),
             time,
             stamps: Stamps::default(),
-            opened,
+            opened: Opened::default(),
             sweep_next: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| CachePadded::default()).collect(),
             documents: RwLock::default(),
             sets: RwLock::default(),
             denied: RwLock::default(),
             index: RwLock::default(),
-            feed: RwLock::new(Feed { from: opened.lsn, rows: VecDeque::new() }),
-            seq: AtomicU64::new(first),
-            id: AtomicU64::new(first),
+            feed: RwLock::default(),
+            seq: AtomicU64::new(block.saturating_mul(SEQ_BLOCK_LEN)),
+            id: AtomicU64::new(block.saturating_mul(ID_BLOCK_LEN)),
         }
+    }
+
+    /// The same state over another journal, once it is loaded.
+    pub(crate) fn with_journal<K>(self, journal: impl FnOnce(J) -> K) -> Core<K> {
+        Core {
+            journal: journal(self.journal),
+            names: self.names,
+            time: self.time,
+            stamps: self.stamps,
+            opened: self.opened,
+            sweep_next: self.sweep_next,
+            shards: self.shards,
+            documents: self.documents,
+            sets: self.sets,
+            denied: self.denied,
+            index: self.index,
+            feed: self.feed,
+            seq: self.seq,
+            id: self.id,
+        }
+    }
+
+    /// The counters go on from the start of a block, which is durable.
+    pub(crate) fn begin_block(&self, block: u64) {
+        self.seq.fetch_max(block.saturating_mul(SEQ_BLOCK_LEN), Ordering::SeqCst);
+        self.id.fetch_max(block.saturating_mul(ID_BLOCK_LEN), Ordering::SeqCst);
+    }
+
+    /// Whether half of the block is used.
+    pub(crate) fn needs_block(&self, block: u64) -> bool {
+        let used = |counter: &AtomicU64, len: u64| {
+            counter.load(Ordering::SeqCst).saturating_sub(block.saturating_mul(len)) > len / 2
+        };
+        used(&self.seq, SEQ_BLOCK_LEN) || used(&self.id, ID_BLOCK_LEN)
+    }
+
+    /// The feed holds what comes after `from`.
+    pub(crate) fn begin_feed(&mut self, from: Lsn) {
+        self.feed = RwLock::new(Feed { from, rows: VecDeque::new() });
     }
 
     pub(crate) fn admission(&self) -> Seq {

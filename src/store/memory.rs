@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::core::{Appended, Core, Journal, Lane, Opened};
+use super::core::{Appended, Core, Journal, Lane};
 use super::high_water::HighWater;
 use super::record::Record;
 use super::ticket::{Group, Ticket};
@@ -38,7 +38,7 @@ impl MemoryStore {
     pub fn new(clock: Arc<dyn Clock>, entropy: &dyn Entropy) -> Result<MemoryStore, EntropyError> {
         let key = random::<32>(entropy)?;
         let time = HighWater::resume(Timestamp(0), clock.read());
-        let core = Core::new(Nowhere { next: AtomicU64::new(1) }, key, 1, time, Opened::default());
+        let core = Core::new(Nowhere { next: AtomicU64::new(1) }, key, 1, time);
         Ok(MemoryStore { core: Arc::new(core), clock })
     }
 }

@@ -3,24 +3,40 @@
 //! Every change is one of a few verbs, each atomic: [`Issue`], [`Redeem`], [`Revoke`], [`Put`] and
 //! the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
 
+mod checkpoint;
 mod core;
 mod decide;
+mod durable;
 mod error;
+mod follower;
 mod high_water;
+mod keeper;
 mod list;
+mod log;
 mod memory;
+mod memory_checkpoint;
+mod packed;
 mod record;
+mod recovery;
+mod segment;
 mod shard;
+mod sled_checkpoint;
 mod stamp;
+mod storage;
+mod superblock;
 mod survivor;
 mod sweep;
 mod ticket;
 mod verb;
 mod view;
 
+pub use checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome};
 pub use decide::DOCUMENT_LEN_MAX;
+pub use durable::{DurableOptions, DurableStore};
 pub use error::StoreError;
 pub use memory::MemoryStore;
+pub use memory_checkpoint::MemoryCheckpointHome;
+pub use storage::{DiskStorage, Storage, StorageFile};
 pub use ticket::Ticket;
 pub use verb::{
     AccessBirth, Find, Issue, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, Put, Redeem,

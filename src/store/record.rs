@@ -173,14 +173,26 @@ impl Record {
     /// Reads the frame at the start of `bytes`; also says how long it is with its padding.
     pub(crate) fn decode(bytes: &[u8]) -> Result<(Record, usize), RecordError> {
         let (frame, padded) = frame(bytes)?;
-        let (&[_, _, kind, format], payload) =
-            frame.split_first_chunk::<4>().ok_or(RecordError::Damaged)?;
+        let bare = frame.get(2..).ok_or(RecordError::Damaged)?;
+        Ok((Record::decode_bare(bare)?, padded))
+    }
+
+    /// Appends kind and payload without a frame, for a place that has a checksum of its own.
+    pub(crate) fn encode_bare(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[self.kind(), FORMAT]);
+        self.encode_payload(out);
+    }
+
+    /// Reads what [`Record::encode_bare`] wrote; `bytes` is all of it.
+    pub(crate) fn decode_bare(bytes: &[u8]) -> Result<Record, RecordError> {
+        let (&[kind, format], payload) =
+            bytes.split_first_chunk::<2>().ok_or(RecordError::Damaged)?;
         if format != FORMAT {
             return Err(RecordError::Unknown);
         }
         let mut reader = Reader(payload);
         let record = Record::decode_payload(kind, &mut reader).ok_or(RecordError::Unknown)?;
-        if reader.0.is_empty() { Ok((record, padded)) } else { Err(RecordError::Unknown) }
+        if reader.0.is_empty() { Ok(record) } else { Err(RecordError::Unknown) }
     }
 
     fn kind(&self) -> u8 {

@@ -41,7 +41,8 @@ impl<J: Journal> Core<J> {
             Record::Token(row) => {
                 let mut shard = self.shard_mut(row.locator.id);
                 match shard.tokens.get_mut(&row.digest) {
-                    Some(token) if token.lsn == lsn && mark < token.row.expires_at => {
+                    // A late fill may have left an older position than that of the latest record.
+                    Some(token) if token.lsn <= lsn && mark < token.row.expires_at => {
                         token.lsn = write(Record::Token(token.row.clone()))?;
                         Some(token.lsn)
                     }

@@ -1,0 +1,334 @@
+//! The follower: the one thread that owns the checkpoint. It applies what the log has published,
+//! answers cold reads in between, and builds the checkpoint anew when it is lost.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+
+use super::checkpoint::{CheckpointError, CheckpointHome};
+use super::core::revocation_in;
+use super::log::Log;
+use super::packed::{Packed, RowChange};
+use super::record::{Record, TokenRow};
+use super::recovery::{LogReader, each_record};
+use super::view::RevokedScope;
+use super::{Lsn, StoreError};
+use crate::locator::{Digest, Locator};
+use crate::time::{Clock, Timestamp};
+
+/// Cold reads that may wait at a time; one more is answered `Busy`.
+pub(crate) const READS_MAX: usize = 4_096;
+/// Bytes of the log that one step applies.
+const STEP_LEN: usize = 512 * 1024;
+/// How long a cold read waits for a checkpoint that is being rebuilt.
+const READ_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long the follower sleeps when there is nothing to do.
+const IDLE: Duration = Duration::from_millis(20);
+/// How often the checkpoint is hardened and rid of expired regions.
+const HARDEN_EVERY: Duration = Duration::from_secs(5);
+const REGIONS_DROPPED_MAX: usize = 16;
+/// How long the follower waits after the checkpoint failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+type Answer = Result<Option<(TokenRow, Lsn)>, StoreError>;
+
+/// A cold read on its way.
+pub(crate) struct ColdRead {
+    locator: Locator,
+    digest: Digest,
+    since: Instant,
+    reply: Arc<Reply>,
+}
+
+/// Where the answer to a cold read arrives.
+#[derive(Default)]
+struct Reply {
+    state: Mutex<(Option<Answer>, Option<Waker>)>,
+}
+
+impl Reply {
+    fn send(&self, answer: Answer) {
+        let waker = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = Some(answer);
+            state.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for ColdRead {
+    fn drop(&mut self) {
+        // A read that is dropped unanswered must not leave its reader waiting.
+        let is_open = self.reply.state.lock().is_ok_and(|state| state.0.is_none());
+        if is_open {
+            self.reply.send(Err(StoreError::Unavailable));
+        }
+    }
+}
+
+/// The answer to a cold read, as a future.
+pub(crate) struct ColdAnswer(Result<Arc<Reply>, StoreError>);
+
+impl Future for ColdAnswer {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match &self.0 {
+            Err(error) => Poll::Ready(Err(error.clone())),
+            Ok(reply) => {
+                let mut state = reply.state.lock().unwrap_or_else(PoisonError::into_inner);
+                match state.0.take() {
+                    Some(answer) => Poll::Ready(answer),
+                    None => {
+                        state.1 = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the rest of the store sees of the follower.
+pub(crate) struct FollowerHandle {
+    reads: Sender<ColdRead>,
+    pub(crate) shared: Arc<FollowerState>,
+}
+
+#[derive(Default)]
+pub(crate) struct FollowerState {
+    applied: AtomicU64,
+    tokens: AtomicU64,
+    cold_reads: AtomicU64,
+    is_stopping: AtomicBool,
+    last_error: Mutex<Option<StoreError>>,
+}
+
+impl FollowerState {
+    /// The checkpoint holds everything up to here.
+    pub(crate) fn applied(&self) -> Lsn {
+        Lsn(self.applied.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn cold_reads(&self) -> u64 {
+        self.cold_reads.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn last_error(&self) -> Option<StoreError> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_error(&self, error: StoreError) {
+        tracing::warn!(%error, "background work failed");
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+    }
+}
+
+impl FollowerHandle {
+    pub(crate) fn new(reads: Sender<ColdRead>, shared: Arc<FollowerState>) -> FollowerHandle {
+        FollowerHandle { reads, shared }
+    }
+
+    /// Asks the checkpoint for an access token.
+    pub(crate) fn read(&self, locator: Locator, digest: Digest) -> ColdAnswer {
+        let reply = Arc::new(Reply::default());
+        let read = ColdRead { locator, digest, since: Instant::now(), reply: Arc::clone(&reply) };
+        ColdAnswer(match self.reads.try_send(read) {
+            Ok(()) => Ok(reply),
+            Err(TrySendError::Full(_)) => Err(StoreError::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+        })
+    }
+}
+
+pub(crate) struct Follower {
+    pub(crate) log: Arc<Log>,
+    pub(crate) home: Arc<dyn CheckpointHome>,
+    pub(crate) table: Option<Packed>,
+    pub(crate) reader: LogReader,
+    pub(crate) new_reader: Box<dyn Fn() -> LogReader + Send>,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) reads: Receiver<ColdRead>,
+    pub(crate) gone: Receiver<Record>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) state: Arc<FollowerState>,
+    /// Until the table holds this much, a token that it lacks may still be in the log.
+    pub(crate) whole_from: Lsn,
+    pub(crate) waiting: Vec<ColdRead>,
+}
+
+impl Follower {
+    pub(crate) fn run(mut self) {
+        self.note_progress();
+        let mut hardened = Instant::now();
+        loop {
+            let stopping = self.state.is_stopping.load(Ordering::SeqCst);
+            let step = self.step();
+            self.serve();
+            let worked = match step {
+                Ok(worked) => worked,
+                Err(error) => {
+                    self.lose(error);
+                    if stopping {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            if stopping && !worked {
+                if let Some(Err(error)) = self.table.as_mut().map(Packed::harden) {
+                    self.state.note_error(unusable(&error));
+                }
+                return;
+            }
+            if hardened.elapsed() >= HARDEN_EVERY {
+                hardened = Instant::now();
+                if let Err(error) = self.tidy() {
+                    self.lose(error);
+                }
+            }
+            if !worked {
+                match self.reads.recv_timeout(IDLE) {
+                    Ok(read) => self.waiting.push(read),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    // Whoever could ask is gone; what is published is still applied.
+                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(IDLE),
+                }
+            }
+        }
+    }
+
+    /// Applies the next part of what is published, and what was swept; `false` if there is none.
+    fn step(&mut self) -> Result<bool, CheckpointError> {
+        let published = self.log.published();
+        let Some(table) = &mut self.table else {
+            return Err(CheckpointError::Damaged("it could not be opened"));
+        };
+        let mut changes: Vec<RowChange> =
+            self.gone.try_iter().take(1_024).map(RowChange::Remove).collect();
+        let mut upto = table.position();
+        let mut len = 0;
+        while upto < published && len < STEP_LEN {
+            let (head, body) = self.reader.next().map_err(engine)?;
+            len += body.len();
+            let position = table.position();
+            let read = each_record(&head, &body, |record, lsn| {
+                if lsn > position {
+                    changes.push(change(record, lsn));
+                }
+            });
+            read.map_err(|_| CheckpointError::Damaged("the log holds what is no record"))?;
+            upto = upto.max(head.last());
+        }
+        if changes.is_empty() && upto == table.position() {
+            return Ok(false);
+        }
+        table.apply(upto, changes)?;
+        self.note_progress();
+        Ok(true)
+    }
+
+    fn note_progress(&self) {
+        if let Some(table) = &self.table {
+            self.state.tokens.store(table.tokens(), Ordering::Relaxed);
+            self.state.applied.store(table.position().0, Ordering::SeqCst);
+        }
+    }
+
+    fn serve(&mut self) {
+        self.waiting.extend(self.reads.try_iter().take(READS_MAX));
+        let is_whole = self.table.as_ref().is_some_and(|t| t.position() >= self.whole_from);
+        if !is_whole {
+            self.waiting.retain(|read| read.since.elapsed() < READ_WAIT_MAX);
+            return;
+        }
+        for read in std::mem::take(&mut self.waiting) {
+            let Some(table) = &mut self.table else { continue };
+            self.state.cold_reads.fetch_add(1, Ordering::Relaxed);
+            match table.token(read.locator, read.digest) {
+                Ok(found) => read.reply.send(Ok(found)),
+                Err(error) => {
+                    // The read stays open: the rebuilt table answers it, or time does.
+                    self.waiting.push(read);
+                    self.lose(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Everything the table held is in the log or dead: begins again from there.
+    fn lose(&mut self, error: CheckpointError) {
+        self.state.note_error(unusable(&error));
+        self.state.applied.store(0, Ordering::SeqCst);
+        self.table = None;
+        self.whole_from = self.log.published();
+        self.reader = (self.new_reader)();
+        let opened = self
+            .home
+            .destroy()
+            .and_then(|()| self.home.open())
+            .and_then(|table| Packed::open(table, self.store_id));
+        match opened {
+            Ok(table) => self.table = Some(table),
+            Err(error) => {
+                self.state.note_error(unusable(&error));
+                self.waiting.retain(|read| read.since.elapsed() < READ_WAIT_MAX);
+                std::thread::sleep(RETRY_AFTER);
+            }
+        }
+    }
+
+    fn tidy(&mut self) -> Result<(), CheckpointError> {
+        let Some(table) = &mut self.table else { return Ok(()) };
+        // The high-water mark of the log, which a clock that jumped cannot rush.
+        let mark = self.log.high_water().min(self.clock.read().unix);
+        table.drop_expired(Timestamp(mark.0), REGIONS_DROPPED_MAX)?;
+        table.harden()
+    }
+}
+
+/// What a record does to the table: the dead are not kept there.
+fn change(record: Record, lsn: Lsn) -> RowChange {
+    let is_dead_token = matches!(
+        revocation_in(&record),
+        Some((RevokedScope::Token, ..)) if matches!(record, Record::Token(_))
+    );
+    match &record {
+        Record::Token(_) if is_dead_token => RowChange::Remove(record),
+        Record::Document(row) if row.body.is_none() => RowChange::Remove(record),
+        _ => RowChange::Put(lsn, record),
+    }
+}
+
+fn engine(error: StoreError) -> CheckpointError {
+    CheckpointError::Engine(Box::new(error))
+}
+
+fn unusable(error: &CheckpointError) -> StoreError {
+    let text = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    StoreError::Io {
+        doing: "use the checkpoint, which is being rebuilt from the log, in",
+        path: "sled".into(),
+        error: Arc::new(std::io::Error::other(text)),
+    }
+}

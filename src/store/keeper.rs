@@ -1,0 +1,250 @@
+//! The keeper: the thread that keeps segments ready ahead of the writer, rewrites the survivors of
+//! the oldest and drops it, sweeps, and evicts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::Receiver;
+
+use super::core::{Core, Journal, SHARDS};
+use super::follower::FollowerHandle;
+use super::log::Log;
+use super::record::Record;
+use super::recovery::{LogReader, each_record};
+use super::segment::{BLOCK, segment_head, segment_name};
+use super::survivor::Survivor;
+use super::ticket::{Ticket, block_on};
+use super::view::Stats;
+use super::{Lsn, StoreError};
+use crate::time::Clock;
+
+/// Segments that are kept ready ahead of the one in use.
+const READY_SEGMENTS: u64 = 2;
+/// The log holds at most so many times the bytes of what is live, and [`SEGMENTS_SPARE`] segments.
+pub(crate) const LOG_FACTOR: u64 = 3;
+/// See [`LOG_FACTOR`].
+pub(crate) const SEGMENTS_SPARE: u64 = 4;
+/// Bytes of the records of a token, a family and a grant, about.
+const TOKEN_LEN: u64 = 128;
+const FAMILY_LEN: u64 = 256;
+const GRANT_LEN: u64 = 192;
+const OTHER_LEN: u64 = 128;
+/// How long the keeper sleeps when nobody nudges it.
+const IDLE: Duration = Duration::from_millis(100);
+const TEMPORARY: &str = "segment.new";
+const ZEROS_LEN: usize = 1024 * 1024;
+
+pub(crate) struct Keeper {
+    pub(crate) core: Arc<Core<Arc<Log>>>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) follower: Arc<FollowerHandle>,
+    pub(crate) nudges: Receiver<()>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) is_stopping: Arc<AtomicBool>,
+    pub(crate) resident_tokens_max: u64,
+    pub(crate) new_reader: Box<dyn Fn() -> LogReader + Send>,
+}
+
+impl Keeper {
+    pub(crate) fn run(self) {
+        while !self.is_stopping.load(Ordering::SeqCst) {
+            if let Err(error) = self.tick() {
+                self.follower.shared.note_error(error);
+            }
+            let _ = self.nudges.recv_timeout(IDLE);
+        }
+    }
+
+    fn tick(&self) -> Result<(), StoreError> {
+        if self.log.is_read_only() {
+            return Ok(());
+        }
+        self.make_ready()?;
+        self.renew_block()?;
+        match self.core.sweep(self.clock.read()) {
+            Ok(_) | Err(StoreError::Busy) => {}
+            Err(error) => return Err(error),
+        }
+        self.evict();
+        self.bound_log()
+    }
+
+    /// Makes segments ready until there are enough ahead of the writer.
+    fn make_ready(&self) -> Result<(), StoreError> {
+        loop {
+            let (current, ready) = self.log.segments();
+            if ready >= current + READY_SEGMENTS || self.is_stopping.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            let number = ready + 1;
+            let store_id = self.log.superblock().state.store_id;
+            let storage = self.log.storage();
+            make_segment(storage, number, self.log.segment_len(), &store_id)?;
+            let path = storage.path().join(super::superblock::SUPERBLOCK);
+            self.log
+                .superblock()
+                .update(|state| state.last_segment = number)
+                .map_err(StoreError::io("write", path))?;
+            self.log.add_ready(number);
+        }
+    }
+
+    fn renew_block(&self) -> Result<(), StoreError> {
+        if self.core.needs_block(self.log.superblock().state.block) {
+            let path = self.log.storage().path().join(super::superblock::SUPERBLOCK);
+            let block = self.log.take_block().map_err(StoreError::io("write", path))?;
+            self.core.begin_block(block);
+        }
+        Ok(())
+    }
+
+    /// Drops the oldest segments while the log is longer than its bound.
+    fn bound_log(&self) -> Result<(), StoreError> {
+        loop {
+            let mut stats = Stats::default();
+            self.core.count(&mut stats);
+            let tokens = stats.tokens_resident.max(self.follower.shared.tokens());
+            let live = tokens * TOKEN_LEN
+                + stats.families * FAMILY_LEN
+                + stats.grants * GRANT_LEN
+                + (stats.stamps + stats.denied) * OTHER_LEN;
+            let segment_len = self.log.segment_len() as u64;
+            let bound = live * LOG_FACTOR / segment_len + SEGMENTS_SPARE;
+            let (current, ready) = self.log.segments();
+            let first = self.log.superblock().state.first_segment;
+            // Beyond twice the bound the cleaner has fallen behind: births wait for it.
+            self.log.set_full(ready + 1 - first > 2 * bound + READY_SEGMENTS);
+            let is_over = current + 1 - first > bound;
+            if !is_over || first + 1 >= current || !self.drop_first(first)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Rewrites the survivors of the first segment and drops it; `false` if it must stay for now.
+    fn drop_first(&self, first: u64) -> Result<bool, StoreError> {
+        let mark = self.core.time.observe(self.clock.read());
+        let mut reader = (self.new_reader)();
+        let mut last_read = Lsn(0);
+        let mut last_moved = Lsn(0);
+        loop {
+            let (head, body) = reader.next()?;
+            if head.segment != first {
+                break;
+            }
+            let mut records = Vec::new();
+            let read = each_record(&head, &body, |record, lsn| records.push((record, lsn)));
+            read.map_err(|_| StoreError::Corrupt {
+                path: self.log.storage().path().join(segment_name(first)),
+                offset: 0,
+                reason: "a published group holds what is no record",
+            })?;
+            last_read = head.last();
+            for (record, lsn) in records {
+                match self.rewrite(&record, lsn, mark)? {
+                    Some(Survivor::Moved(at)) => last_moved = last_moved.max(at),
+                    Some(_) => {}
+                    None => return Ok(false),
+                }
+            }
+        }
+        // The checkpoint must not need what is dropped, unless it is being rebuilt: then it waits.
+        if self.follower.shared.applied() < last_read {
+            return Ok(false);
+        }
+        if let Some(group) = self.log.group_of(last_moved) {
+            Ticket::committing(group, Ok(())).wait()?;
+        }
+        let storage = self.log.storage();
+        let path = storage.path().join(super::superblock::SUPERBLOCK);
+        self.log
+            .superblock()
+            .update(|state| state.first_segment = first + 1)
+            .map_err(StoreError::io("write", path))?;
+        let name = segment_name(first);
+        storage
+            .remove(&name)
+            .and_then(|()| storage.sync_names())
+            .map_err(StoreError::io("remove", storage.path().join(name)))?;
+        Ok(true)
+    }
+
+    /// `None` when the question cannot be settled now.
+    fn rewrite(
+        &self,
+        record: &Record,
+        lsn: Lsn,
+        mark: crate::time::Timestamp,
+    ) -> Result<Option<Survivor>, StoreError> {
+        loop {
+            match self.core.rewrite(record, lsn, mark) {
+                Ok(Survivor::Cold) => {
+                    let Record::Token(row) = record else { return Ok(Some(Survivor::Gone)) };
+                    let read = self.follower.read(row.locator, row.digest);
+                    match block_on(read) {
+                        Ok(Some((row, at))) => self.core.fill(row, at),
+                        Ok(None) => return Ok(Some(Survivor::Gone)),
+                        Err(_) => return Ok(None),
+                    }
+                }
+                Ok(survivor) => return Ok(Some(survivor)),
+                Err(StoreError::Busy) => {
+                    if self.is_stopping.load(Ordering::SeqCst) {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Lets go of tokens that the checkpoint holds and nobody asked for, while there are more in
+    /// memory than the budget. The dead stay until they expire, so that no late fill revives one.
+    fn evict(&self) {
+        let applied = self.follower.shared.applied();
+        let budget = usize::try_from(self.resident_tokens_max).unwrap_or(usize::MAX) / SHARDS;
+        for id in 0..SHARDS as u64 {
+            if self.core.shard(id).tokens.len() <= budget {
+                continue;
+            }
+            let mut shard = self.core.shard_mut(id);
+            let mut over = shard.tokens.len().saturating_sub(budget);
+            shard.tokens.retain(|_, token| {
+                let wanted = token.touched.swap(false, Ordering::Relaxed);
+                let stays = over == 0 || wanted || token.row.dead || token.lsn > applied;
+                over -= usize::from(!stays);
+                stays
+            });
+        }
+    }
+}
+
+/// Makes a segment: zeros that are really on disk, and its head, under a temporary name first.
+pub(crate) fn make_segment(
+    storage: &dyn super::Storage,
+    number: u64,
+    segment_len: usize,
+    store_id: &[u8; 16],
+) -> Result<(), StoreError> {
+    let made = || -> std::io::Result<()> {
+        match storage.remove(TEMPORARY) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = storage.open(TEMPORARY, true)?;
+        file.write_at(0, &segment_head(number, store_id))?;
+        let zeros = vec![0; ZEROS_LEN];
+        let mut at = BLOCK;
+        while at < segment_len {
+            let len = ZEROS_LEN.min(segment_len - at);
+            file.write_at(at as u64, zeros.get(..len).unwrap_or(&zeros))?;
+            at += len;
+        }
+        file.sync()?;
+        storage.rename(TEMPORARY, &segment_name(number))?;
+        storage.sync_names()
+    };
+    made().map_err(StoreError::io("make a segment in", storage.path()))
+}

@@ -1,0 +1,467 @@
+//! The commit log at work: units queue up in groups; whoever leads writes a group, syncs it, and
+//! publishes it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+
+use super::core::{Appended, Journal, Lane};
+use super::record::Record;
+use super::segment::{BLOCK, GROUP_LEN_MAX, GroupHead, HEAD_LEN, Position, segment_name};
+use super::storage::{Storage, StorageFile};
+use super::superblock::SuperblockFile;
+use super::ticket::{Committer, Group};
+use super::{Lsn, StoreError};
+use crate::time::Timestamp;
+
+/// Births are refused while more bytes than this wait for the disk; redeems and kills later.
+const QUEUED_LEN_MAX: usize = 16 * 1024 * 1024;
+/// After so long without work the writer seals the tail.
+const SEAL_AFTER: Duration = Duration::from_millis(5);
+
+/// The log of one open store.
+pub(crate) struct Log {
+    storage: Arc<dyn Storage>,
+    key: [u8; 32],
+    incarnation: AtomicU64,
+    segment_len: usize,
+    queue: Mutex<Queue>,
+    work: Condvar,
+    device: Mutex<Device>,
+    superblock: Mutex<SuperblockFile>,
+    published: AtomicU64,
+    /// Room for groups in the current segment and in those that are ready, in bytes.
+    room: AtomicU64,
+    /// Whether the log holds as many bytes as it may.
+    is_full: AtomicBool,
+    current: AtomicU64,
+    ready: AtomicU64,
+    groups: AtomicU64,
+    records: AtomicU64,
+    syncs: AtomicU64,
+    gone: Sender<Record>,
+    keeper: Sender<()>,
+    me: Weak<Log>,
+}
+
+struct Queue {
+    pending: VecDeque<Pending>,
+    in_flight: Option<(Lsn, Arc<Group>)>,
+    next: Lsn,
+    queued_len: usize,
+    high_water: Timestamp,
+    state: State,
+    /// Whether the writer sleeps and must be woken.
+    writer_sleeps: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    ReadOnly,
+    Closed,
+}
+
+struct Pending {
+    /// Room for the head, then record frames.
+    bytes: Vec<u8>,
+    first: Lsn,
+    count: u32,
+    group: Arc<Group>,
+}
+
+struct Device {
+    file: Box<dyn StorageFile>,
+    at: Position,
+}
+
+/// Where the log goes on after recovery.
+pub(crate) struct Resume {
+    pub(crate) key: [u8; 32],
+    pub(crate) incarnation: u64,
+    pub(crate) at: Position,
+    pub(crate) file: Box<dyn StorageFile>,
+    pub(crate) high_water: Timestamp,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Log {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        superblock: SuperblockFile,
+        resume: Resume,
+        gone: Sender<Record>,
+        keeper: Sender<()>,
+    ) -> Arc<Log> {
+        let segment_len = usize::try_from(superblock.state.segment_len).unwrap_or(usize::MAX);
+        let ready = superblock.state.last_segment;
+        let published = Lsn(resume.at.next.0 - 1);
+        let ahead = (ready - resume.at.segment) as usize * (segment_len - BLOCK);
+        let room = segment_len.saturating_sub(resume.at.offset) + ahead;
+        Arc::new_cyclic(|me| Log {
+            storage,
+            key: resume.key,
+            incarnation: AtomicU64::new(resume.incarnation),
+            segment_len,
+            queue: Mutex::new(Queue {
+                pending: VecDeque::new(),
+                in_flight: None,
+                next: resume.at.next,
+                queued_len: 0,
+                high_water: resume.high_water,
+                state: State::Open,
+                writer_sleeps: false,
+            }),
+            work: Condvar::new(),
+            current: AtomicU64::new(resume.at.segment),
+            device: Mutex::new(Device { file: resume.file, at: resume.at }),
+            superblock: Mutex::new(superblock),
+            published: AtomicU64::new(published.0),
+            room: AtomicU64::new(room as u64),
+            is_full: AtomicBool::new(false),
+            ready: AtomicU64::new(ready),
+            groups: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            gone,
+            keeper,
+            me: Weak::clone(me),
+        })
+    }
+
+    /// The writer's life: commits what is queued, seals the tail when there is nothing to do, ends
+    /// when the log is closed and empty.
+    pub(crate) fn write_until_closed(&self) {
+        loop {
+            self.commit_queued();
+            let mut queue = lock(&self.queue);
+            if !queue.pending.is_empty() {
+                continue;
+            }
+            if queue.state == State::Closed {
+                return;
+            }
+            queue.writer_sleeps = true;
+            let sealed = lock(&self.superblock).state.sealed;
+            let must_seal = sealed < self.published() && queue.state == State::Open;
+            let queue = if must_seal {
+                let waited = self.work.wait_timeout(queue, SEAL_AFTER);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                self.work.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            };
+            let mut queue = queue;
+            queue.writer_sleeps = false;
+            let is_idle = queue.pending.is_empty() && queue.state == State::Open;
+            drop(queue);
+            if must_seal && is_idle {
+                self.seal();
+            }
+        }
+    }
+
+    /// Commits groups until none is queued.
+    fn commit_queued(&self) {
+        let mut device = lock(&self.device);
+        while self.commit_one(&mut device) {}
+    }
+
+    /// Notes in the superblock how far the log is on disk, so that damage to its end is told from a
+    /// torn tail.
+    fn seal(&self) {
+        let published = self.published();
+        let high_water = lock(&self.queue).high_water;
+        let written = lock(&self.superblock).update(|state| {
+            state.sealed = state.sealed.max(published);
+            state.high_water = state.high_water.max(high_water);
+        });
+        if let Err(error) = written {
+            self.fail(&Arc::new(error));
+        }
+    }
+
+    /// Takes the oldest group and commits it; `false` when there is none.
+    fn commit_one(&self, device: &mut Device) -> bool {
+        let (mut pending, high_water) = {
+            let mut queue = lock(&self.queue);
+            let Some(pending) = queue.pending.pop_front() else { return false };
+            queue.queued_len -= pending.bytes.len();
+            let last = Lsn(pending.first.0 + u64::from(pending.count) - 1);
+            queue.in_flight = Some((last, Arc::clone(&pending.group)));
+            if queue.state == State::ReadOnly {
+                drop(queue);
+                pending.group.settle(&Err(StoreError::ReadOnly));
+                return true;
+            }
+            (pending, queue.high_water)
+        };
+        match self.write_group(device, &mut pending, high_water) {
+            Ok(last) => {
+                self.published.store(last.0, Ordering::SeqCst);
+                self.records.fetch_add(u64::from(pending.count), Ordering::Relaxed);
+                self.groups.fetch_add(1, Ordering::Relaxed);
+                lock(&self.queue).in_flight = None;
+                pending.group.settle(&Ok(()));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                pending.group.settle(&Err(StoreError::Unknown(Arc::clone(&error))));
+                self.fail(&error);
+            }
+        }
+        true
+    }
+
+    fn write_group(
+        &self,
+        device: &mut Device,
+        pending: &mut Pending,
+        high_water: Timestamp,
+    ) -> io::Result<Lsn> {
+        let padded = pending.bytes.len().next_multiple_of(BLOCK);
+        if device.at.offset + padded > self.segment_len {
+            self.rotate(device)?;
+        }
+        let head = GroupHead {
+            segment: device.at.segment,
+            incarnation: self.incarnation.load(Ordering::SeqCst),
+            first: pending.first,
+            count: pending.count,
+            body_len: 0,
+            synced_through: self.published(),
+            high_water,
+            previous: device.at.chain.unwrap_or_default(),
+            chain: [0; 16],
+        };
+        let chain = head.seal(&self.key, &mut pending.bytes);
+        device.file.write_at(device.at.offset as u64, &pending.bytes)?;
+        device.file.sync()?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        device.at.offset += padded;
+        device.at.chain = Some(chain);
+        device.at.next = Lsn(pending.first.0 + u64::from(pending.count));
+        self.room.fetch_sub(padded as u64, Ordering::SeqCst);
+        Ok(Lsn(device.at.next.0 - 1))
+    }
+
+    /// Goes on in the next segment, which the keeper made ready.
+    fn rotate(&self, device: &mut Device) -> io::Result<()> {
+        let next = device.at.segment + 1;
+        if next > self.ready.load(Ordering::SeqCst) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "no segment is ready"));
+        }
+        device.file = self.storage.open(&segment_name(next), false)?;
+        let left = self.segment_len - device.at.offset;
+        self.room.fetch_sub(left as u64, Ordering::SeqCst);
+        device.at.segment = next;
+        device.at.offset = BLOCK;
+        self.current.store(next, Ordering::SeqCst);
+        let _ = self.keeper.try_send(());
+        Ok(())
+    }
+
+    /// After a failed write or sync nothing is known about what is on disk: refuse writes.
+    pub(crate) fn fail(&self, error: &Arc<io::Error>) {
+        let dropped = {
+            let mut queue = lock(&self.queue);
+            if queue.state == State::Open {
+                queue.state = State::ReadOnly;
+            }
+            queue.in_flight = None;
+            queue.queued_len = 0;
+            std::mem::take(&mut queue.pending)
+        };
+        tracing::error!(%error, "the log failed; the store refuses writes until it is reopened");
+        for pending in dropped {
+            pending.group.settle(&Err(StoreError::Unknown(Arc::clone(error))));
+        }
+        self.work.notify_all();
+    }
+
+    /// A segment is ready, and listed in the superblock.
+    pub(crate) fn add_ready(&self, number: u64) {
+        self.ready.store(number, Ordering::SeqCst);
+        self.room.fetch_add((self.segment_len - BLOCK) as u64, Ordering::SeqCst);
+    }
+
+    /// Takes the next block of numbers, durable before any number of it is used.
+    pub(crate) fn take_block(&self) -> io::Result<u64> {
+        let mut superblock = lock(&self.superblock);
+        let next = superblock.state.block + 1;
+        superblock.update(|state| state.block = next)?;
+        self.incarnation.store(next, Ordering::SeqCst);
+        Ok(next)
+    }
+
+    /// Refuses new units and lets the writer end once the queued ones are committed.
+    pub(crate) fn close(&self) {
+        let mut queue = lock(&self.queue);
+        queue.state = State::Closed;
+        drop(queue);
+        self.work.notify_all();
+    }
+
+    pub(crate) fn superblock(&self) -> MutexGuard<'_, SuperblockFile> {
+        lock(&self.superblock)
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        self.storage.as_ref()
+    }
+
+    pub(crate) fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    pub(crate) fn segment_len(&self) -> usize {
+        self.segment_len
+    }
+
+    /// The segment that is being written, and the last one that is ready.
+    pub(crate) fn segments(&self) -> (u64, u64) {
+        (self.current.load(Ordering::SeqCst), self.ready.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::SeqCst);
+    }
+
+    pub(crate) fn high_water(&self) -> Timestamp {
+        lock(&self.queue).high_water
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        lock(&self.queue).state == State::ReadOnly
+    }
+
+    /// Groups, records and syncs since the log was opened.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&self.groups), count(&self.records), count(&self.syncs))
+    }
+
+    fn has_room(&self, lane: Lane, queued_len: usize) -> bool {
+        let room = self.room.load(Ordering::SeqCst).saturating_sub(queued_len as u64);
+        let segment = self.segment_len as u64;
+        let full = self.is_full.load(Ordering::SeqCst);
+        match lane {
+            Lane::Birth => !full && room > segment / 2 && queued_len < QUEUED_LEN_MAX,
+            Lane::Redeem => room > segment / 4 && queued_len < QUEUED_LEN_MAX / 4 * 5,
+            Lane::Kill => {
+                room > (GROUP_LEN_MAX as u64).min(segment / 8)
+                    && queued_len < QUEUED_LEN_MAX / 2 * 3
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Encodes `records` into the group at the back, or a new one: a unit never crosses groups.
+    fn enqueue(&mut self, records: &[Record], new_group: impl FnOnce() -> Arc<Group>) -> Appended {
+        let first = self.next;
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        self.next = Lsn(first.0 + u64::from(count));
+        let mut unit = None;
+        if let Some(back) = self.pending.back_mut() {
+            let before = back.bytes.len();
+            for record in records {
+                record.encode(&mut back.bytes);
+            }
+            if back.bytes.len() <= GROUP_LEN_MAX {
+                back.count += count;
+                self.queued_len += back.bytes.len() - before;
+                return Appended { first, group: Some(Arc::clone(&back.group)) };
+            }
+            unit = Some(back.bytes.split_off(before));
+        }
+        let mut bytes = Vec::with_capacity(BLOCK);
+        bytes.resize(HEAD_LEN, 0);
+        match unit {
+            Some(unit) => bytes.extend_from_slice(&unit),
+            None => records.iter().for_each(|record| record.encode(&mut bytes)),
+        }
+        self.queued_len += bytes.len();
+        let group = new_group();
+        self.pending.push_back(Pending { bytes, first, count, group: Arc::clone(&group) });
+        Appended { first, group: Some(group) }
+    }
+}
+
+impl Journal for Arc<Log> {
+    fn append(
+        &self,
+        records: &[Record],
+        lane: Lane,
+        now: Timestamp,
+    ) -> Result<Appended, StoreError> {
+        let mut queue = lock(&self.queue);
+        match queue.state {
+            State::Open => {}
+            State::ReadOnly => return Err(StoreError::ReadOnly),
+            State::Closed => return Err(StoreError::Closed),
+        }
+        if !self.has_room(lane, queue.queued_len) {
+            return Err(StoreError::Busy);
+        }
+        queue.high_water = queue.high_water.max(now);
+        let committer: Weak<dyn Committer> = Weak::<Log>::clone(&self.me);
+        let appended = queue.enqueue(records, || Group::new(committer));
+        let wake = std::mem::take(&mut queue.writer_sleeps);
+        drop(queue);
+        if wake {
+            self.work.notify_one();
+        }
+        Ok(appended)
+    }
+
+    fn published(&self) -> Lsn {
+        Log::published(self)
+    }
+
+    fn group_of(&self, lsn: Lsn) -> Option<Arc<Group>> {
+        let queue = lock(&self.queue);
+        if lsn <= Log::published(self) {
+            return None;
+        }
+        let in_flight = queue.in_flight.as_ref().filter(|(last, _)| lsn <= *last);
+        if let Some((_, group)) = in_flight {
+            return Some(Arc::clone(group));
+        }
+        let last = |p: &Pending| Lsn(p.first.0 + u64::from(p.count) - 1);
+        if let Some(pending) = queue.pending.iter().find(|p| lsn <= last(p)) {
+            return Some(Arc::clone(&pending.group));
+        }
+        // Its group failed: nothing that depends on it may be acknowledged.
+        let group = Group::new(Weak::<Log>::clone(&self.me) as Weak<dyn Committer>);
+        group.settle(&Err(StoreError::ReadOnly));
+        Some(group)
+    }
+
+    fn forget(&self, gone: &Record) {
+        // When the checkpoint is behind, the row is met again at the next open and forgotten then.
+        let _ = self.gone.try_send(gone.clone());
+    }
+}
+
+impl Log {
+    pub(crate) fn published(&self) -> Lsn {
+        Lsn(self.published.load(Ordering::SeqCst))
+    }
+}
+
+impl Committer for Log {
+    fn lead(&self) {
+        if let Ok(mut device) = self.device.try_lock() {
+            // One group and no more: the one that this waiter is in, or one before it. What queues
+            // up meanwhile is the writer's.
+            self.commit_one(&mut device);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What every store does, whatever it is made of. Each law runs on all of them unchanged.
+
+mod store_support;
+
+use std::sync::{Arc, Barrier};
+
+use mintage::store::{
+    Find, IssueOutcome, Listing, MemoryCheckpointHome, Outcome, PairPolicy, Put, RedeemOutcome,
+    Store, Target, Verb,
+};
+use mintage::time::{Clock, ManualClock};
+use store_support::{Bench, LIFETIME, TempDir, clock, durable, memory, pair, wait};
+
+/// Runs a law on a store in memory and on one on disk.
+macro_rules! laws {
+    ($($law:ident)*) => {
+        mod in_memory {
+            use super::*;
+            $(#[test]
+            fn $law() {
+                let clock = clock();
+                let store = memory(&clock);
+                super::$law(&Bench { store: &store, clock: &clock });
+            })*
+        }
+        mod on_disk {
+            use super::*;
+            $(#[test]
+            fn $law() {
+                let dir = TempDir::new(stringify!($law));
+                let clock = clock();
+                let store = durable(dir.path(), &clock).unwrap();
+                super::$law(&Bench { store: &store, clock: &clock });
+                store.close().unwrap();
+            })*
+        }
+    };
+}
+
+laws! {
+    a_token_lives_until_it_expires
+    a_redeemed_token_is_spent
+    a_retry_gets_the_same_mint
+    a_replay_kills_the_family
+    a_retry_with_another_request_changes_nothing
+    every_scope_of_revocation_reaches_every_token
+    what_is_admitted_after_a_revocation_lives
+    what_was_admitted_before_a_revocation_is_not_born
+    pair_policies_bound_the_families
+    one_grant_per_pair_under_concurrency
+    concurrent_redeems_have_one_winner
+    listings_page_in_a_stable_order
+    the_feed_is_gap_free_and_resumable
+    documents_are_put_replaced_and_removed
+    the_sweep_takes_what_is_dead_and_nothing_else
+}
+
+fn a_token_lives_until_it_expires(bench: &Bench<'_, impl Store>) {
+    let tokens = bench.issue(&pair("reports", "user-1"));
+    let find =
+        |used| Find::Access { locator: tokens.access.locator, digest: tokens.access.digest, used };
+    let view = bench.find(find(true)).unwrap();
+    assert!(view.live);
+    assert_eq!(view.client.as_str(), "reports");
+    assert_eq!(view.subject.as_str(), "user-1");
+    assert_eq!(view.scope.as_str(), "api web");
+    assert_eq!(&*view.audience, "https://api.example");
+    bench.clock.advance(LIFETIME - 1);
+    assert!(bench.is_live(tokens.access));
+    bench.clock.advance(1);
+    assert!(!bench.is_live(tokens.access));
+}
+
+fn a_redeemed_token_is_spent(bench: &Bench<'_, impl Store>) {
+    let tokens = bench.issue(&pair("reports", "user-1"));
+    let first = tokens.refresh.unwrap();
+    assert!(bench.is_redeemable(first));
+    let (outcome, access, second) = bench.redeem(first);
+    assert!(matches!(outcome, RedeemOutcome::Redeemed { generation: 2, .. }));
+    assert!(!bench.is_redeemable(first));
+    assert!(bench.is_redeemable(second));
+    assert!(bench.is_live(access) && bench.is_live(tokens.access));
+}
+
+fn a_retry_gets_the_same_mint(bench: &Bench<'_, impl Store>) {
+    let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+    let (_, access, _) = bench.redeem(first);
+    bench.clock.advance(59);
+    for _ in 0..3 {
+        let (outcome, ..) = bench.redeem(first);
+        let RedeemOutcome::Retried { mint, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(mint.locator, Some(access.locator));
+        assert_eq!((mint.generation, mint.salt), (2, [3; 16]));
+    }
+    let late = bench.store.admission();
+    assert!(bench.use_token(access));
+    // It arrived before the first use, so it is still answered.
+    let (ticket, ..) = bench.redeem_at(first, 60, late);
+    let outcome = ticket.wait().unwrap();
+    assert!(matches!(outcome, Outcome::Redeem(RedeemOutcome::Retried { .. })), "{outcome:?}");
+}
+
+fn a_replay_kills_the_family(bench: &Bench<'_, impl Store>) {
+    for how in ["after use", "after the cap", "an old generation"] {
+        let tokens = bench.issue(&pair("reports", "user-1"));
+        let first = tokens.refresh.unwrap();
+        let (_, access, second) = bench.redeem(first);
+        let mut last = second;
+        match how {
+            "after use" => assert!(bench.use_token(access)),
+            "after the cap" => bench.clock.advance(61),
+            _ => last = bench.redeem(second).2,
+        }
+        assert!(matches!(bench.redeem(first).0, RedeemOutcome::Replayed), "{how}");
+        assert!(!bench.is_redeemable(last), "{how}");
+        assert!(!bench.is_live(access) && !bench.is_live(tokens.access), "{how}");
+        assert!(matches!(bench.redeem(last).0, RedeemOutcome::Dead), "{how}");
+    }
+}
+
+fn a_retry_with_another_request_changes_nothing(bench: &Bench<'_, impl Store>) {
+    let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+    let (_, _, second) = bench.redeem(first);
+    let (verb, _) = {
+        let now = bench.clock.read();
+        let (birth, access) = store_support::access_birth(1 << 50, now.unix);
+        let verb = Verb::Redeem(Box::new(mintage::store::Redeem {
+            family: first.family,
+            generation: 1,
+            digest: first.digest,
+            arrival: bench.store.admission(),
+            now,
+            retry_secs_max: 60,
+            key_version: 1,
+            salt: [9; 16],
+            request: [8; 16],
+            successor: Some(store_support::fresh_digest()),
+            access: birth,
+        }));
+        (verb, access)
+    };
+    let outcome = bench.store.apply(verb).wait().unwrap();
+    assert!(matches!(outcome, Outcome::Redeem(RedeemOutcome::OtherRequest)));
+    assert!(bench.is_redeemable(second));
+}
+
+fn every_scope_of_revocation_reaches_every_token(bench: &Bench<'_, impl Store>) {
+    let here = pair("reports", "user-1");
+    let elsewhere = pair("mail", "user-2");
+    for scope in 0..6 {
+        let tokens = bench.issue(&here);
+        let (_, access, second) = bench.redeem(tokens.refresh.unwrap());
+        let other = bench.issue(&elsewhere);
+        let target = match scope {
+            0 => Target::Everything,
+            1 => Target::Client(here.client.clone()),
+            2 => Target::Subject(here.subject.clone()),
+            3 => Target::Pair(here.client.clone(), here.subject.clone()),
+            4 => Target::Grant(tokens.grant),
+            _ => Target::Family(tokens.family),
+        };
+        assert!(bench.revoke(target.clone()).is_some());
+        for access in [access, tokens.access] {
+            assert!(!bench.is_live(access), "{target:?}");
+        }
+        assert!(!bench.is_redeemable(second), "{target:?}");
+        assert!(matches!(bench.redeem(second).0, RedeemOutcome::Dead), "{target:?}");
+        assert_eq!(bench.is_live(other.access), scope != 0, "{target:?}");
+    }
+    let tokens = bench.issue(&here);
+    assert!(bench.revoke(Target::Access(tokens.access.locator, tokens.access.digest)).is_some());
+    assert!(!bench.is_live(tokens.access));
+    assert!(bench.is_redeemable(tokens.refresh.unwrap()));
+}
+
+fn what_is_admitted_after_a_revocation_lives(bench: &Bench<'_, impl Store>) {
+    let here = pair("reports", "user-1");
+    let before = bench.issue(&here);
+    bench.revoke(Target::Subject(here.subject.clone()));
+    let after = bench.issue(&here);
+    assert!(!bench.is_live(before.access));
+    assert!(bench.is_live(after.access));
+    assert!(matches!(bench.redeem(after.refresh.unwrap()).0, RedeemOutcome::Redeemed { .. }));
+}
+
+fn what_was_admitted_before_a_revocation_is_not_born(bench: &Bench<'_, impl Store>) {
+    let here = pair("reports", "user-1");
+    let admission = bench.store.admission();
+    bench.revoke(Target::Client(here.client.clone()));
+    let (verb, tokens) = bench.issue_verb(&here, PairPolicy::Unlimited, true, admission);
+    let outcome = bench.store.apply(verb).wait().unwrap();
+    assert!(matches!(outcome, Outcome::Issue(IssueOutcome::Revoked)));
+    assert!(!bench.is_live(tokens.access));
+}
+
+fn pair_policies_bound_the_families(bench: &Bench<'_, impl Store>) {
+    let issue = |name: &str, policy, refresh| {
+        bench.try_issue(&pair("reports", name), policy, refresh).unwrap()
+    };
+    for refresh in [true, false] {
+        let tokens: Vec<_> = (0..7)
+            .map(|_| issue(&format!("newest-{refresh}"), PairPolicy::Newest(5), refresh).1)
+            .collect();
+        let live: Vec<bool> = tokens.iter().map(|t| bench.is_live(t.access)).collect();
+        assert_eq!(live, [false, false, true, true, true, true, true]);
+        let old = issue(&format!("replace-{refresh}"), PairPolicy::Replace, refresh).1;
+        let new = issue(&format!("replace-{refresh}"), PairPolicy::Replace, refresh).1;
+        assert!(!bench.is_live(old.access) && bench.is_live(new.access));
+        let name = format!("reject-{refresh}");
+        let held = issue(&name, PairPolicy::Reject, refresh).1;
+        let (outcome, refused) = issue(&name, PairPolicy::Reject, refresh);
+        assert!(matches!(outcome, IssueOutcome::PairTaken));
+        assert!(bench.is_live(held.access) && !bench.is_live(refused.access));
+        bench.revoke(Target::Family(held.family));
+        assert!(matches!(issue(&name, PairPolicy::Reject, refresh).0, IssueOutcome::Issued { .. }));
+    }
+    let reuse = PairPolicy::Reuse { left_secs_min: 600 };
+    let first = issue("reuse", reuse, false).1;
+    let (outcome, _) = issue("reuse", reuse, false);
+    let IssueOutcome::Reused { family, mint, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((family, mint.locator), (first.family, Some(first.access.locator)));
+    bench.clock.advance(LIFETIME - 599);
+    let (outcome, second) = issue("reuse", reuse, false);
+    assert!(matches!(outcome, IssueOutcome::Issued { .. }));
+    assert!(bench.is_live(second.access) && !bench.is_live(first.access));
+}
+
+fn one_grant_per_pair_under_concurrency(bench: &Bench<'_, impl Store>) {
+    let here = pair("reports", "user-1");
+    let barrier = Barrier::new(16);
+    let grants: Vec<u64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let (outcome, _) = bench.try_issue(&here, PairPolicy::Unlimited, true).unwrap();
+                    match outcome {
+                        IssueOutcome::Issued { grant, .. } => grant,
+                        other => panic!("{other:?}"),
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(grants.iter().all(|grant| *grant == grants[0]));
+    let page = wait(bench.store.list(Listing::OfSubject(here.subject.clone()), None, 100)).unwrap();
+    assert_eq!(page.grants.len(), 16);
+    assert_eq!(bench.store.stats().grants, 1);
+}
+
+fn concurrent_redeems_have_one_winner(bench: &Bench<'_, impl Store>) {
+    let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+    let barrier = Barrier::new(16);
+    let outcomes: Vec<RedeemOutcome> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    bench.redeem(first).0
+                })
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let won = outcomes.iter().filter(|o| matches!(o, RedeemOutcome::Redeemed { .. })).count();
+    let retried = outcomes.iter().filter(|o| matches!(o, RedeemOutcome::Retried { .. })).count();
+    assert_eq!((won, retried), (1, 15));
+}
+
+fn listings_page_in_a_stable_order(bench: &Bench<'_, impl Store>) {
+    let clients = ["a", "b", "c", "d", "e"];
+    for client in clients {
+        for _ in 0..3 {
+            bench.issue(&pair(client, "user-1"));
+        }
+        bench.issue(&pair(client, "user-2"));
+    }
+    let subject = pair("a", "user-1").subject;
+    for limit in [1, 2, 3, 4, 7, 100] {
+        let mut seen = Vec::new();
+        let mut cursor = None;
+        loop {
+            let listing = Listing::OfSubject(subject.clone());
+            let page = wait(bench.store.list(listing, cursor.as_deref(), limit)).unwrap();
+            assert!(page.grants.len() <= limit);
+            seen.extend(page.grants.iter().map(|row| (row.client.clone(), row.family)));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let mut unique = seen.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!((seen.len(), unique.len()), (15, 15), "limit {limit}");
+    }
+    let client = pair("b", "user-1").client;
+    let page = wait(bench.store.list(Listing::OfClient(client), None, 100)).unwrap();
+    assert_eq!(page.grants.len(), 4);
+    bench.revoke(Target::Subject(subject.clone()));
+    let page = wait(bench.store.list(Listing::OfSubject(subject), None, 100)).unwrap();
+    assert!(page.grants.is_empty() && page.next.is_none());
+}
+
+fn the_feed_is_gap_free_and_resumable(bench: &Bench<'_, impl Store>) {
+    let mut cursor = None;
+    let mut seen = 0;
+    for round in 0..5 {
+        for n in 0..3 {
+            let here = pair("reports", &format!("user-{round}-{n}"));
+            bench.issue(&here);
+            bench.revoke(Target::Subject(here.subject));
+        }
+        loop {
+            let page = wait(bench.store.list(Listing::Revocations, cursor.as_deref(), 2)).unwrap();
+            seen += page.revocations.len();
+            cursor = page.next;
+            if page.revocations.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(seen, (round + 1) * 3);
+    }
+}
+
+fn documents_are_put_replaced_and_removed(bench: &Bench<'_, impl Store>) {
+    let put = |name: &str, body: Option<&str>, create| {
+        let put = Put {
+            kind: 3,
+            name: Arc::from(name),
+            body: body.map(|b| Arc::from(b.as_bytes())),
+            create,
+        };
+        match bench.store.apply(Verb::Put(put)).wait().unwrap() {
+            Outcome::Put(done) => done,
+            other => panic!("{other:?}"),
+        }
+    };
+    let get = |name: &str| {
+        let page = wait(bench.store.list(Listing::Document(3, Arc::from(name)), None, 1)).unwrap();
+        page.documents.first().map(|d| String::from_utf8(d.body.to_vec()).unwrap())
+    };
+    assert!(put("a", Some("1"), true));
+    assert!(!put("a", Some("2"), true));
+    assert_eq!(get("a").as_deref(), Some("1"));
+    assert!(put("a", Some("2"), false) && put("b", Some("3"), true));
+    assert_eq!(get("a").as_deref(), Some("2"));
+    let all = wait(bench.store.list(Listing::Documents(3), None, 10)).unwrap();
+    assert_eq!(all.documents.len(), 2);
+    assert!(put("a", None, false));
+    assert_eq!(get("a"), None);
+    assert!(put("a", Some("4"), true));
+}
+
+fn the_sweep_takes_what_is_dead_and_nothing_else(bench: &Bench<'_, impl Store>) {
+    let mut kept = Vec::new();
+    for n in 0..50 {
+        let here = pair("reports", &format!("user-{n}"));
+        let (_, tokens) = bench.try_issue(&here, PairPolicy::Unlimited, n % 2 == 0).unwrap();
+        kept.extend(tokens.refresh);
+    }
+    bench.clock.advance(2 * LIFETIME + 600);
+    let young = bench.issue(&pair("reports", "young"));
+    let round = || {
+        for _ in 0..64 {
+            bench.store.sweep(bench.clock.read()).unwrap();
+        }
+    };
+    round();
+    round();
+    let stats = bench.store.stats();
+    assert_eq!((stats.tokens_resident, stats.families, stats.grants), (1, 26, 26));
+    assert!(kept.into_iter().all(|refresh| bench.is_redeemable(refresh)));
+    assert!(bench.is_live(young.access));
+}
+
+#[test]
+fn a_store_on_a_checkpoint_in_memory_answers_alike() {
+    let dir = TempDir::new("memory-checkpoint");
+    let clock: Arc<ManualClock> = clock();
+    let storage = Arc::new(mintage::store::DiskStorage::open(dir.path()).unwrap());
+    let home = Arc::new(MemoryCheckpointHome::default());
+    let open = || {
+        mintage::store::DurableStore::open_on(
+            storage.clone(),
+            home.clone(),
+            &store_support::root(),
+            store_support::options(&clock),
+        )
+        .unwrap()
+    };
+    let store = open();
+    let tokens = Bench { store: &store, clock: &clock }.issue(&pair("reports", "user-1"));
+    store.close().unwrap();
+    let store = open();
+    let bench = Bench { store: &store, clock: &clock };
+    assert!(bench.is_live(tokens.access));
+    assert!(bench.is_redeemable(tokens.refresh.unwrap()));
+    assert_eq!(store.stats().cold_reads, 1);
+}
