@@ -56,11 +56,11 @@ use crate::codec::handle::HandleKeys;
 use crate::codec::jws::{self, Verifier};
 use crate::entropy::Entropy;
 use crate::root_key::RootKey;
-use crate::store::{MemoryStore, Stats, Store};
+use crate::store::{DurableStore, Stats, Store, StoreError};
 use crate::time::Clock;
 
 /// A token authority over a store. Cloning shares it.
-pub struct Authority<S: Store = MemoryStore> {
+pub struct Authority<S: Store = DurableStore> {
     inner: Arc<Inner<S>>,
 }
 
@@ -88,6 +88,18 @@ impl Authority {
     /// section 2).
     pub fn builder(issuer: impl Into<String>) -> Builder {
         Builder::new(issuer.into())
+    }
+
+    /// Closes the store; every clone is closed with it. Dropping the last clone does the same and
+    /// keeps the error to itself; nothing acknowledged is lost either way.
+    ///
+    /// # Blocks
+    /// Until what is queued is on stable storage and the checkpoint has caught up.
+    ///
+    /// # Errors
+    /// The last error of the background work, or that the store had refused writes.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.inner.store.close()
     }
 }
 
