@@ -25,7 +25,7 @@ pub const ISSUER: &str = "https://login.example.com";
 pub const START: u64 = 1_800_000_000;
 
 /// How a store is opened, closed and opened again.
-pub trait Opener {
+pub trait Opener: Send + Sync {
     type Store: Store;
     fn open(
         &mut self,
@@ -240,4 +240,23 @@ macro_rules! laws {
             )*
         }
     };
+}
+
+/// The smallest executor: it parks its thread until it is woken.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
 }
