@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::base64url;
+use super::json::plain_len;
 use super::jws::SignError;
 use crate::time::Timestamp;
 
@@ -49,28 +50,28 @@ impl fmt::Debug for AccessClaims<'_> {
 
 impl<'a> AccessClaims<'a> {
     pub(super) fn write(&self, out: &mut ClaimsWriter<'a>) -> Result<(), SignError> {
-        out.member("iss")?;
+        out.push(b"{\"iss\":")?;
         out.quoted(self.issuer)?;
-        out.member("sub")?;
+        out.push(b",\"sub\":")?;
         out.quoted(self.subject)?;
-        out.member("aud")?;
+        out.push(b",\"aud\":")?;
         match self.audience {
             [] => return Err(SignError::NoAudience),
             [one] => out.quoted(one)?,
             several => out.array(several)?,
         }
-        out.member("client_id")?;
+        out.push(b",\"client_id\":")?;
         out.quoted(self.client_id)?;
         if !self.scope.is_empty() {
-            out.member("scope")?;
+            out.push(b",\"scope\":")?;
             out.quoted(self.scope)?;
         }
-        out.date("iat", self.issued_at)?;
+        out.date(b",\"iat\":", self.issued_at)?;
         if let Some(not_before) = self.not_before {
-            out.date("nbf", not_before)?;
+            out.date(b",\"nbf\":", not_before)?;
         }
-        out.date("exp", self.expires_at)?;
-        out.member("jti")?;
+        out.date(b",\"exp\":", self.expires_at)?;
+        out.push(b",\"jti\":")?;
         out.quoted(self.jti)?;
         self.extra.write(out)?;
         out.push(b"}")
@@ -79,6 +80,20 @@ impl<'a> AccessClaims<'a> {
 
 /// Claims beyond the standard ones. It is called twice per token, for the length and for the
 /// text, and must write the same both times.
+///
+/// # Examples
+/// ```
+/// use mintage::codec::claims::{ClaimsWriter, ExtraClaims};
+/// use mintage::codec::jws::SignError;
+///
+/// struct Session<'a>(&'a str);
+///
+/// impl ExtraClaims for Session<'_> {
+///     fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
+///         claims.str("sid", self.0)
+///     }
+/// }
+/// ```
 pub trait ExtraClaims {
     /// Writes the claims, each name once.
     ///
@@ -155,8 +170,17 @@ impl<'c> ClaimsWriter<'c> {
 
     /// A writer that counts.
     pub(super) fn counting() -> ClaimsWriter<'c> {
+        ClaimsWriter::new(None)
+    }
+
+    /// A writer that encodes to the start of `out`.
+    pub(super) fn encoding_to(out: &'c mut [u8]) -> ClaimsWriter<'c> {
+        ClaimsWriter::new(Some(out))
+    }
+
+    fn new(out: Option<&'c mut [u8]>) -> ClaimsWriter<'c> {
         ClaimsWriter {
-            out: None,
+            out,
             out_len: 0,
             chunk: [0; CHUNK_LEN],
             chunk_len: 0,
@@ -164,11 +188,6 @@ impl<'c> ClaimsWriter<'c> {
             names: [""; EXTRA_CLAIMS_MAX],
             names_len: 0,
         }
-    }
-
-    /// A writer that encodes to the start of `out`.
-    pub(super) fn encoding_to(out: &'c mut [u8]) -> ClaimsWriter<'c> {
-        ClaimsWriter { out: Some(out), ..ClaimsWriter::counting() }
     }
 
     /// How many characters the encoded claims take, all of them written.
@@ -191,18 +210,11 @@ impl<'c> ClaimsWriter<'c> {
         self.push(b":")
     }
 
-    /// The name of a standard claim: it needs no check and no escape.
-    fn member(&mut self, name: &str) -> Result<(), SignError> {
-        self.push(if self.json_len == 0 { b"{\"" } else { b",\"" })?;
-        self.push(name.as_bytes())?;
-        self.push(b"\":")
-    }
-
-    fn date(&mut self, name: &str, at: Timestamp) -> Result<(), SignError> {
+    fn date(&mut self, member: &[u8], at: Timestamp) -> Result<(), SignError> {
         if at.0 > NUMERIC_DATE_MAX {
             return Err(SignError::DateOutOfRange);
         }
-        self.member(name)?;
+        self.push(member)?;
         self.number(at.0)
     }
 
@@ -235,8 +247,8 @@ impl<'c> ClaimsWriter<'c> {
     fn quoted(&mut self, text: &str) -> Result<(), SignError> {
         self.push(b"\"")?;
         let mut rest = text.as_bytes();
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-            let (plain, special) = rest.split_at(at);
+        loop {
+            let (plain, special) = rest.split_at(plain_len(rest));
             self.push(plain)?;
             let Some((byte, after)) = special.split_first() else { break };
             match byte {
@@ -249,11 +261,27 @@ impl<'c> ClaimsWriter<'c> {
             }
             rest = after;
         }
-        self.push(rest)?;
         self.push(b"\"")
     }
 
+    /// Inlined, so that a text of known length is stored rather than copied by a call.
+    #[inline]
     fn push(&mut self, text: &[u8]) -> Result<(), SignError> {
+        let room = self.chunk_len..self.chunk_len + text.len();
+        match self.chunk.get_mut(room) {
+            Some(room) if self.out.is_some() => {
+                room.copy_from_slice(text);
+                self.chunk_len += text.len();
+                self.json_len += text.len();
+                Ok(())
+            }
+            _ => self.push_over(text),
+        }
+    }
+
+    /// Counts, or fills the chunk and goes on in the next one.
+    #[inline(never)]
+    fn push_over(&mut self, text: &[u8]) -> Result<(), SignError> {
         self.json_len += text.len();
         if self.out.is_none() {
             return Ok(());

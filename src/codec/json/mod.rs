@@ -4,8 +4,16 @@
 //! Two readers that disagree on a duplicate or on an escaped spelling believe different tokens; a
 //! text on which readers could disagree is therefore no text at all.
 
+mod escape;
+mod reader;
+
 use std::borrow::Cow;
 use std::fmt;
+
+use escape::{Unescape, unescape_in_place};
+use reader::Reader;
+
+pub(super) use escape::plain_len;
 
 /// The longest text, in bytes.
 pub const JSON_LEN_MAX: usize = 8_192;
@@ -65,9 +73,7 @@ impl<'s> Object<'s> {
             return Err(JsonError::TooLong);
         }
         room.len = 0;
-        let mut reader = Reader { text, at: 0, members: room, objects: 0, escaped: false };
-        reader.document()?;
-        let escaped = reader.escaped;
+        let escaped = Reader::new(text, room).document()?;
         let slots = room.slots.get_mut(..room.len).unwrap_or(&mut []);
         if escaped {
             std::str::from_utf8(text).map_err(|_| JsonError::NotUtf8)?;
@@ -132,13 +138,8 @@ impl<'s> RawValue<'s> {
     /// The value of a number that is written as digits alone. `1.0`, `1e3` and `-0` are none.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
-        if self.kind != Kind::Number {
-            return None;
-        }
-        self.text.bytes().try_fold(0u64, |sum, byte| {
-            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            sum.checked_mul(10)?.checked_add(digit)
-        })
+        // The grammar of JSON has no plus sign, and a minus sign is no part of an unsigned number.
+        if self.kind == Kind::Number { self.text.parse().ok() } else { None }
     }
 
     /// The value of `true` and `false`.
@@ -226,6 +227,8 @@ impl Span {
 struct Slot {
     /// The object that the member belongs to, counted from the outermost, 0.
     object: u16,
+    /// Length and first byte of the name as it stands, so that most pairs differ in one look.
+    mark: u16,
     name: Span,
     value: Span,
     kind: Kind,
@@ -236,232 +239,13 @@ struct Slot {
 impl Slot {
     const EMPTY: Slot = Slot {
         object: 0,
+        mark: 0,
         name: Span::EMPTY,
         value: Span::EMPTY,
         kind: Kind::Null,
         name_escaped: false,
         value_escaped: false,
     };
-}
-
-/// Recursion is bounded by [`JSON_DEPTH_MAX`], so a small stack will do.
-struct Reader<'t> {
-    text: &'t [u8],
-    at: usize,
-    members: &'t mut Members,
-    objects: u16,
-    /// Whether a string on the outermost level has an escape.
-    escaped: bool,
-}
-
-struct Value {
-    kind: Kind,
-    span: Span,
-    escaped: bool,
-}
-
-impl Reader<'_> {
-    fn document(&mut self) -> Result<(), JsonError> {
-        self.skip_space();
-        if self.peek() != b'{' {
-            return Err(JsonError::Syntax);
-        }
-        self.object(1)?;
-        self.skip_space();
-        if self.at == self.text.len() { Ok(()) } else { Err(JsonError::Syntax) }
-    }
-
-    fn object(&mut self, depth: usize) -> Result<(), JsonError> {
-        if depth > JSON_DEPTH_MAX {
-            return Err(JsonError::TooDeep);
-        }
-        let object = self.objects;
-        self.objects += 1;
-        self.at += 1;
-        self.skip_space();
-        if self.peek() == b'}' {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            self.member(object, depth)?;
-            self.skip_space();
-            match self.next() {
-                b',' => self.skip_space(),
-                b'}' => return Ok(()),
-                _ => return Err(JsonError::Syntax),
-            }
-        }
-    }
-
-    fn member(&mut self, object: u16, depth: usize) -> Result<(), JsonError> {
-        let name = self.string()?;
-        let slot = Slot { object, name: name.span, name_escaped: name.escaped, ..Slot::EMPTY };
-        if self.members.slots.iter().take(self.members.len).any(|s| same_name(self.text, s, &slot))
-        {
-            return Err(JsonError::DuplicateMember);
-        }
-        let index = self.members.len;
-        *self.members.slots.get_mut(index).ok_or(JsonError::TooManyMembers)? = slot;
-        self.members.len += 1;
-        self.skip_space();
-        if self.next() != b':' {
-            return Err(JsonError::Syntax);
-        }
-        self.skip_space();
-        let value = self.value(depth)?;
-        if let Some(slot) = self.members.slots.get_mut(index) {
-            slot.kind = value.kind;
-            slot.value = value.span;
-            slot.value_escaped = value.escaped;
-        }
-        self.escaped |= object == 0 && (name.escaped || value.escaped);
-        Ok(())
-    }
-
-    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
-        if depth > JSON_DEPTH_MAX {
-            return Err(JsonError::TooDeep);
-        }
-        self.at += 1;
-        self.skip_space();
-        if self.peek() == b']' {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            self.value(depth)?;
-            self.skip_space();
-            match self.next() {
-                b',' => self.skip_space(),
-                b']' => return Ok(()),
-                _ => return Err(JsonError::Syntax),
-            }
-        }
-    }
-
-    /// A value inside an object or array of level `depth`.
-    fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
-        let start = self.at;
-        let kind = match self.peek() {
-            b'"' => return self.string(),
-            b'{' => {
-                self.object(depth + 1)?;
-                Kind::Object
-            }
-            b'[' => {
-                self.array(depth + 1)?;
-                Kind::Array
-            }
-            b't' => self.word(b"true", Kind::True)?,
-            b'f' => self.word(b"false", Kind::False)?,
-            b'n' => self.word(b"null", Kind::Null)?,
-            _ => self.number()?,
-        };
-        Ok(Value { kind, span: Span::new(start, self.at), escaped: false })
-    }
-
-    fn word(&mut self, word: &[u8], kind: Kind) -> Result<Kind, JsonError> {
-        let end = self.at + word.len();
-        if self.text.get(self.at..end) != Some(word) {
-            return Err(JsonError::Syntax);
-        }
-        self.at = end;
-        Ok(kind)
-    }
-
-    /// RFC 8259 section 6, and within the range of a double (RFC 7493 section 2.2).
-    fn number(&mut self) -> Result<Kind, JsonError> {
-        let start = self.at;
-        let negative = self.peek() == b'-';
-        self.at += usize::from(negative);
-        let whole = self.digits()?;
-        let leading = self.at - whole;
-        if whole > 1 && self.text.get(leading) == Some(&b'0') {
-            return Err(JsonError::Syntax);
-        }
-        let mut plain = whole <= 19;
-        if self.peek() == b'.' {
-            self.at += 1;
-            self.digits()?;
-            plain = false;
-        }
-        if matches!(self.peek(), b'e' | b'E') {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), b'+' | b'-'));
-            self.digits()?;
-            plain = false;
-        }
-        let in_range = plain || {
-            let text = self.text.get(start..self.at).and_then(|t| std::str::from_utf8(t).ok());
-            text.and_then(|t| t.parse::<f64>().ok()).is_some_and(f64::is_finite)
-        };
-        if in_range { Ok(Kind::Number) } else { Err(JsonError::Syntax) }
-    }
-
-    /// Passes over at least one digit and says over how many.
-    fn digits(&mut self) -> Result<usize, JsonError> {
-        let rest = self.text.get(self.at..).unwrap_or(&[]);
-        let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += len;
-        if len == 0 { Err(JsonError::Syntax) } else { Ok(len) }
-    }
-
-    /// A string, quotes included; the span is what stands between them.
-    fn string(&mut self) -> Result<Value, JsonError> {
-        if self.next() != b'"' {
-            return Err(JsonError::Syntax);
-        }
-        let start = self.at;
-        let mut escaped = false;
-        loop {
-            self.skip_plain();
-            match self.peek() {
-                b'"' => break,
-                b'\\' => {
-                    let (_, len) = escape_at(self.text, self.at).ok_or(JsonError::Syntax)?;
-                    self.at += len;
-                    escaped = true;
-                }
-                _ => return Err(JsonError::Syntax),
-            }
-        }
-        let span = Span::new(start, self.at);
-        self.at += 1;
-        Ok(Value { kind: Kind::String, span, escaped })
-    }
-
-    /// Passes over bytes that stand for themselves in a string, eight at a time.
-    fn skip_plain(&mut self) {
-        while let Some(chunk) = self.text.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-            let special = special_bytes(*chunk);
-            if special != 0 {
-                self.at += (special.trailing_zeros() / 8) as usize;
-                return;
-            }
-            self.at += 8;
-        }
-        while !matches!(self.peek(), b'"' | b'\\' | 0..0x20) {
-            self.at += 1;
-        }
-    }
-
-    fn skip_space(&mut self) {
-        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
-            self.at += 1;
-        }
-    }
-
-    fn next(&mut self) -> u8 {
-        let byte = self.peek();
-        self.at += 1;
-        byte
-    }
-
-    /// The byte at hand, or 0 at the end: NUL stands nowhere in JSON.
-    fn peek(&self) -> u8 {
-        self.text.get(self.at).copied().unwrap_or(0)
-    }
 }
 
 /// The raw elements of an array, `None` for each that is no string. The array was read already, so
@@ -503,37 +287,6 @@ impl<'s> Iterator for RawStrings<'s> {
     }
 }
 
-/// The characters of the inside of a string that was read already.
-struct Unescape<'s>(&'s str);
-
-impl Iterator for Unescape<'_> {
-    type Item = char;
-
-    fn next(&mut self) -> Option<char> {
-        let (character, len) = match self.0.chars().next()? {
-            '\\' => escape_at(self.0.as_bytes(), 0)?,
-            plain => (plain, plain.len_utf8()),
-        };
-        self.0 = self.0.get(len..)?;
-        Some(character)
-    }
-}
-
-fn same_name(text: &[u8], a: &Slot, b: &Slot) -> bool {
-    if a.object != b.object {
-        return false;
-    }
-    let (raw_a, raw_b) = (a.name.of_bytes(text), b.name.of_bytes(text));
-    if !a.name_escaped && !b.name_escaped {
-        return raw_a == raw_b;
-    }
-    // A name that is no UTF-8 makes the whole text invalid a little later.
-    match (std::str::from_utf8(raw_a), std::str::from_utf8(raw_b)) {
-        (Ok(a), Ok(b)) => Unescape(a).eq(Unescape(b)),
-        _ => false,
-    }
-}
-
 /// Unescapes names and strings of the outermost object; spaces fill what becomes free.
 fn unescape_outermost(text: &mut [u8], slots: &mut [Slot]) {
     for slot in slots.iter_mut().filter(|slot| slot.object == 0) {
@@ -546,79 +299,6 @@ fn unescape_outermost(text: &mut [u8], slots: &mut [Slot]) {
             }
         }
     }
-}
-
-/// An escape is never shorter than the character it stands for, so writing never overtakes reading.
-fn unescape_in_place(raw: &mut [u8]) -> usize {
-    let (mut read, mut written) = (0, 0);
-    while let Some(&byte) = raw.get(read) {
-        let mut utf8 = [byte, 0, 0, 0];
-        let (len, width) = match escape_at(raw, read) {
-            Some((character, len)) => (len, character.encode_utf8(&mut utf8).len()),
-            None => (1, 1),
-        };
-        for byte in utf8.iter().take(width) {
-            if let Some(room) = raw.get_mut(written) {
-                *room = *byte;
-            }
-            written += 1;
-        }
-        read += len;
-    }
-    raw.get_mut(written..).unwrap_or(&mut []).fill(b' ');
-    written
-}
-
-/// The character that the escape at `at` stands for and the length of the escape. `None` when there
-/// is no escape, or a wrong one; a lone surrogate is wrong (RFC 7493 section 2.1).
-fn escape_at(text: &[u8], at: usize) -> Option<(char, usize)> {
-    if text.get(at) != Some(&b'\\') {
-        return None;
-    }
-    let short = |character| Some((character, 2));
-    match text.get(at + 1)? {
-        b'"' => short('"'),
-        b'\\' => short('\\'),
-        b'/' => short('/'),
-        b'b' => short('\u{8}'),
-        b'f' => short('\u{c}'),
-        b'n' => short('\n'),
-        b'r' => short('\r'),
-        b't' => short('\t'),
-        b'u' => {
-            let first = hex4(text, at + 2)?;
-            if !(0xD800..0xDC00).contains(&first) {
-                return Some((char::from_u32(first)?, 6));
-            }
-            if text.get(at + 6..at + 8) != Some(b"\\u") {
-                return None;
-            }
-            let second = hex4(text, at + 8).filter(|u| (0xDC00..0xE000).contains(u))?;
-            let character = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-            Some((char::from_u32(character)?, 12))
-        }
-        _ => None,
-    }
-}
-
-fn hex4(text: &[u8], at: usize) -> Option<u32> {
-    text.get(at..at + 4)?.iter().try_fold(0, |sum, byte| {
-        let digit = char::from(*byte).to_digit(16)?;
-        Some(sum << 4 | digit)
-    })
-}
-
-/// The high bit of each byte that is a quote, a backslash or a control character. Bits above the
-/// lowest one set may be false alarms; the lowest one is exact, and it alone is used.
-fn special_bytes(chunk: [u8; 8]) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let word = u64::from_le_bytes(chunk);
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let quote = zero(word ^ (ONES * 0x22));
-    let backslash = zero(word ^ (ONES * 0x5C));
-    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-    quote | backslash | control
 }
 
 #[cfg(test)]
