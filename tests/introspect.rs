@@ -66,6 +66,10 @@ fn a_client_sees_what_it_is_entitled_to(opener: impl Opener) -> Tested {
         let (_, other) = server("other", "urn:b")?;
         let all = Client::confidential(id("all")).introspects(Introspects::All);
         let (_, all) = bed.register(all)?;
+        let (_, spaced) = bed.register(
+            Client::confidential(format!("x urn:a {format:?}"))
+                .introspects(Introspects::OwnAndAudience),
+        )?;
         let (_, plain) = bed.register(Client::confidential(id("plain")).audiences(["urn:a"]))?;
         let issued = bed.issue("ann", &owner)?;
         let (access, refresh) = (access_token(&issued), refresh_token(&issued)?);
@@ -75,6 +79,7 @@ fn a_client_sees_what_it_is_entitled_to(opener: impl Opener) -> Tested {
             (&other, false, false),
             (&all, true, true),
             (&plain, false, false),
+            (&spaced, false, false),
         ] {
             assert_eq!(bed.is_active(&access, caller)?, sees_access, "{caller:?}");
             assert_eq!(bed.is_active(&refresh, caller)?, sees_refresh, "{caller:?}");

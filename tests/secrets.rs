@@ -4,12 +4,16 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use base64_simd::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use mintage::authority::{Caller, Client, Target, TokenFormat, TokenRequest};
 use mintage::codec::keys::SigningKey;
 use mintage::root_key::RootKey;
-use support::{Bed, Durable, Tested, access_token, refresh_token};
+use support::{Bed, Durable, Memory, Tested, access_token, refresh_token};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 const HMAC_SECRET: &[u8] = b"a secret of thirty-two bytes, 32";
 const ROOT: [u8; 32] = *b"\xf1\x07root key\xa5 that must not leak!\x93";
@@ -115,7 +119,7 @@ fn r20_no_secret_lies_in_the_data_directory_or_its_backup() -> Tested {
     let needles: Vec<Vec<u8>> = secrets
         .iter()
         .map(Vec::as_slice)
-        .chain(texts.iter().map(|text| text.as_bytes()))
+        .chain(texts.iter().map(String::as_bytes))
         .flat_map(coats)
         .collect();
     let mut by_start = std::collections::HashMap::<[u8; 4], Vec<&[u8]>>::new();
@@ -131,6 +135,75 @@ fn r20_no_secret_lies_in_the_data_directory_or_its_backup() -> Tested {
                 assert!(!rest.starts_with(needle), "a secret lies at byte {at}");
             }
         }
+    }
+    Ok(())
+}
+
+/// Everything that is traced, as text.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<String>>);
+
+impl Visit for Lines {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if let Ok(mut text) = self.0.lock() {
+            text.push_str(&format!("{field}={value:?} "));
+        }
+    }
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, values: &Record<'_>) {
+        values.record(&mut self.clone());
+    }
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn i1_reasons_are_traced_and_secrets_are_not() -> Tested {
+    let lines = Lines::default();
+    let traced = Arc::clone(&lines.0);
+    let mut texts = Vec::new();
+    tracing::subscriber::with_default(lines, || -> Tested {
+        let bed = Bed::new(Memory::default())?;
+        let auditor = bed.auditor()?;
+        for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
+            let (client, caller) = bed.app(&format!("{format:?}"), format)?;
+            let first = bed.issue("ann", &client)?;
+            let second = bed.refresh(&refresh_token(&first)?, &caller)?;
+            bed.clock.advance(100);
+            assert!(bed.refresh(&refresh_token(&first)?, &caller).is_err());
+            for issued in [&first, &second] {
+                let (access, refresh) = (access_token(issued), refresh_token(issued)?);
+                for token in [&access, &refresh, &access[1..].to_owned(), &format!("{refresh}A")] {
+                    assert!(!bed.is_active(token, &auditor)?);
+                    assert!(bed.authority().verify_live(token).wait().is_err());
+                    assert!(bed.refresh(token, &caller).is_err());
+                }
+                texts.extend([access, refresh]);
+            }
+        }
+        let wrong = Caller::secret("auditor", "mcs_a-wrong-secret");
+        assert!(bed.authority().introspect("x", &wrong).wait().is_err());
+        texts.push("mcs_a-wrong-secret".to_owned());
+        Ok(())
+    })?;
+    let traced = traced.lock().map_err(|_| "poisoned")?;
+    assert!(traced.contains("replayed") && traced.contains("wrong secret"), "{traced}");
+    for text in &texts {
+        let cut = text.len().min(60);
+        assert!(!traced.contains(&text[text.len() - cut..]), "a secret was traced");
+        assert!(!traced.contains(&text[..cut]), "a secret was traced");
     }
     Ok(())
 }

@@ -15,8 +15,8 @@ use mintage::authority::{
 use mintage::codec::algorithm::Algorithm;
 use mintage::entropy::SeededEntropy;
 use mintage::store::{
-    Find, Listing, MemoryStore, Near, Outcome, Page, Seq, Stats, Store, StoreError, Swept, Ticket,
-    TokenView, Verb,
+    Find, Listing, MemoryStore, Near, Outcome, Page, Revoke, Seq, Stats, Store, StoreError, Swept,
+    Ticket, TokenView, Verb,
 };
 use mintage::time::{Clock, ManualClock, Reading};
 use support::{ISSUER, START, Tested, access_token, refresh_token, root};
@@ -27,6 +27,7 @@ const LATE: u8 = 1;
 const BUSY: u8 = 2;
 const READ_ONLY: u8 = 3;
 const UNKNOWN: u8 = 4;
+const DENIES_NO_MORE: u8 = 5;
 
 /// A store that is late or refuses, as it is told.
 #[derive(Clone)]
@@ -77,6 +78,13 @@ impl Store for Moody {
     fn apply(&self, verb: Verb) -> Ticket<Outcome> {
         if let Some(refusal) = self.refusal() {
             return Ticket::ready(Err(refusal));
+        }
+        let denies = matches!(
+            &verb,
+            Verb::Revoke(Revoke { target: mintage::store::Target::Jwt { .. }, .. })
+        );
+        if denies && self.mood.load(Ordering::SeqCst) == DENIES_NO_MORE {
+            return Ticket::ready(Err(StoreError::Busy));
         }
         let decided = self.store.apply(verb);
         if !self.is_late() {
@@ -226,6 +234,22 @@ fn trouble_of_the_store_is_never_an_oauth_refusal() -> Tested {
     mood.store(WELL, Ordering::SeqCst);
     assert!(authority.introspect(&access, &caller).wait()?.is_active());
     authority.token(&TokenRequest::refresh(&refresh, &caller)).wait()?;
+    Ok(())
+}
+
+#[test]
+fn a_jwt_that_cannot_be_denied_takes_its_family_along() -> Tested {
+    let (authority, mood) = moody(DENIES_NO_MORE)?;
+    let client = Client::confidential("app").scopes(["refresh_token"]).format(TokenFormat::Jwt);
+    let (client, caller) = register(&authority, client)?;
+    let issued = authority.issue(Issue::to("ann", &client)).wait()?;
+    let other = authority.issue(Issue::to("ann", &client)).wait()?;
+    authority.revoke_token(&access_token(&issued), &caller).wait()?;
+    mood.store(WELL, Ordering::SeqCst);
+    for token in [access_token(&issued), refresh_token(&issued)?] {
+        assert!(!authority.introspect(&token, &caller).wait()?.is_active());
+    }
+    assert!(authority.introspect(&access_token(&other), &caller).wait()?.is_active());
     Ok(())
 }
 

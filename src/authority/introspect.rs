@@ -173,8 +173,9 @@ impl RegisteredClient {
         match self.settings.introspects {
             Introspects::Own => own,
             Introspects::OwnAndAudience => {
+                // A client id with a space in it is no audience.
                 let meant = overlap(audience, self.settings.audiences.as_str())
-                    || overlap(audience, self.id.as_str());
+                    || audience.split(' ').any(|one| one == self.id.as_str());
                 own || (kind == TokenKind::Access && meant)
             }
             Introspects::All => true,

@@ -3,6 +3,32 @@
 //! An [`Authority`] puts the two lower layers together, tokens as text (codec) and tokens as state
 //! (store). It decides who may ask for what; the store alone decides what lives. It has no threads
 //! of its own, and no lock of it is held while a disk is waited for.
+//!
+//! # Examples
+//! ```
+//! use mintage::authority::{Authority, Caller, Client, Issue, Scratch, TokenFormat, TokenRequest};
+//! use mintage::root_key::RootKey;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let root = RootKey::from_bytes(1, [7; 32]); // RootKey::from_file("mintage-data.key") outlives it
+//! let authority = Authority::builder("https://login.example.com").in_memory(root)?;
+//!
+//! let app = Client::public("app").scopes(["api", "refresh_token"]).format(TokenFormat::Jwt);
+//! let app = authority.register(app).wait()?.client_id;
+//! let issued = authority.issue(Issue::to("user-42", &app)).wait()?;
+//!
+//! let mut scratch = Scratch::new();
+//! let claims = authority.verify(issued.access_token.expose(), &mut scratch)?;
+//! assert_eq!(claims.subject(), "user-42");
+//!
+//! let caller = Caller::public(&app);
+//! let refresh_token = issued.refresh_token.ok_or("none")?;
+//! let request = TokenRequest::refresh(refresh_token.expose(), &caller);
+//! let again = authority.token(&request).wait()?;
+//! assert!(authority.verify_live(again.access_token.expose()).wait().is_ok());
+//! # Ok(())
+//! # }
+//! ```
 
 mod active;
 mod audience;
