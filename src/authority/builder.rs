@@ -29,6 +29,8 @@ pub const LEEWAY_SECS_MAX: u64 = 300;
 
 const ORG: &str = "mintage";
 const RETRY_SECS: u64 = 60;
+/// A leeway under which no time is judged: whether a token of our own lives is the store's to say.
+const ANY_TIME: u64 = u64::MAX;
 /// How many scratches for JWTs are kept ready; more are made and dropped as needed.
 const SCRATCHES_MAX: usize = 64;
 
@@ -159,7 +161,7 @@ impl Builder {
             HandleKeys::new(&root, org).map_err(|_| OpenError::Setting("the root key is empty"))?;
         let names: Vec<&str> = audience.iter().collect();
         let verifier = Verifier::new(&issuer, &names, self.leeway_secs);
-        let any_audience = Verifier::for_any_audience(&issuer, self.leeway_secs);
+        let own = Verifier::for_any_audience(&issuer, ANY_TIME);
         let clients = Clients::load(&store)?;
         let keys = SigningKeys::load(&store, &root, &*self.entropy)?;
         let inner = Inner {
@@ -175,7 +177,7 @@ impl Builder {
             audience,
             handles,
             verifier,
-            any_audience,
+            own,
             clients,
             keys,
         };

@@ -106,7 +106,7 @@ impl<S: Store> Inner<S> {
             return Err(Error::InvalidClient(Reason::new("a public client may not introspect")));
         }
         let now = self.clock.read();
-        let Ok(read) = self.read(token, &self.any_audience, now) else {
+        let Ok(read) = self.read(token) else {
             return Ok(Ticket::ready(Ok(self.introspection(None))));
         };
         Ok(match read {

@@ -102,8 +102,10 @@ struct Inner<S> {
     retry_secs_max: u64,
     handles: HandleKeys,
     derive: derive::DeriveKeys,
+    /// Policy of offline verification.
     verifier: Verifier,
-    any_audience: Verifier,
+    /// Knows a JWT of this authority, whatever its audience and times.
+    own: Verifier,
     clients: clients::Clients,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,
