@@ -1,1 +1,164 @@
-//! placeholder
+//! The rules: who may have which token, and what becomes of it.
+//!
+//! An [`Authority`] puts the two lower layers together, tokens as text (codec) and tokens as state
+//! (store). It decides who may ask for what; the store alone decides what lives. It has no threads
+//! of its own, and no lock of it is held while a disk is waited for.
+//!
+//! # Examples
+//! ```
+//! use mintage::authority::{Authority, Caller, Client, Issue, Scratch, TokenFormat, TokenRequest};
+//! use mintage::root_key::RootKey;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let root = RootKey::from_bytes(1, [7; 32]); // RootKey::from_file("mintage-data.key") outlives it
+//! let authority = Authority::builder("https://login.example.com").in_memory(root)?;
+//!
+//! let app = Client::public("app").scopes(["api", "refresh_token"]).format(TokenFormat::Jwt);
+//! let app = authority.register(app).wait()?.client_id;
+//! let issued = authority.issue(Issue::to("user-42", &app)).wait()?;
+//!
+//! let mut scratch = Scratch::new();
+//! let claims = authority.verify(issued.access_token.expose(), &mut scratch)?;
+//! assert_eq!(claims.subject(), "user-42");
+//!
+//! let caller = Caller::public(&app);
+//! let refresh_token = issued.refresh_token.ok_or("none")?;
+//! let request = TokenRequest::refresh(refresh_token.expose(), &caller);
+//! let again = authority.token(&request).wait()?;
+//! assert!(authority.verify_live(again.access_token.expose()).wait().is_ok());
+//! # Ok(())
+//! # }
+//! ```
+
+mod active;
+mod audience;
+mod birth;
+mod builder;
+mod caller;
+mod client;
+mod client_document;
+mod clients;
+mod derive;
+mod documents;
+mod error;
+mod grants;
+mod introspect;
+mod issue;
+mod issued;
+mod lookup;
+mod mint;
+mod read;
+mod refresh;
+mod revoke;
+mod signing;
+mod token;
+mod verify;
+
+pub use active::{ActiveToken, TokenKind};
+pub use audience::{AUDIENCES_MAX, Audience};
+pub use builder::{Builder, ISSUER_LEN_MAX, LEEWAY_SECS_MAX, RETRY_SECS_MAX};
+pub use caller::{CLIENT_SECRET_LEN_MAX, Caller};
+pub use client::{
+    ACCESS_SECS_MAX, Client, GrantType, IDLE_SECS, Introspects, JWT_SECS, OPAQUE_SECS,
+    RefreshPolicy, Registered, RegisteredClient, TokenFormat,
+};
+pub use client_document::METADATA_LEN_MAX;
+pub use error::{Error, OpenError, Reason};
+pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
+pub use introspect::Introspection;
+pub use issue::Issue;
+pub use issued::Issued;
+pub use revoke::Target;
+pub use signing::Keys;
+pub use token::TokenRequest;
+pub use verify::{Scratch, VerifiedClaims};
+
+use std::fmt;
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::codec::handle::HandleKeys;
+use crate::codec::jws::{self, Verifier};
+use crate::entropy::Entropy;
+use crate::root_key::RootKey;
+use crate::store::{DurableStore, Stats, Store, StoreError};
+use crate::time::Clock;
+
+/// A token authority over a store. Cloning shares it.
+pub struct Authority<S: Store = DurableStore> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S> {
+    store: S,
+    root: RootKey,
+    issuer: Arc<str>,
+    /// Audience of clients that have none, and of offline verification.
+    audience: Audience,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    leeway_secs: u64,
+    retry_secs_max: u64,
+    handles: HandleKeys,
+    derive: derive::DeriveKeys,
+    /// Policy of offline verification.
+    verifier: Verifier,
+    /// Knows a JWT of this authority, whatever its audience and times.
+    own: Verifier,
+    clients: clients::Clients,
+    keys: signing::SigningKeys,
+    scratches: ArrayQueue<jws::Scratch>,
+}
+
+impl Authority {
+    /// Begins to open an authority; `issuer` is its URL, as `iss` and in metadata (RFC 8414
+    /// section 2).
+    pub fn builder(issuer: impl Into<String>) -> Builder {
+        Builder::new(issuer.into())
+    }
+
+    /// Closes the store; every clone is closed with it. Dropping the last clone does the same and
+    /// keeps the error to itself; nothing acknowledged is lost either way.
+    ///
+    /// # Blocks
+    /// Until what is queued is on stable storage and the checkpoint has caught up.
+    ///
+    /// # Errors
+    /// The last error of the background work, or that the store had refused writes.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.inner.store.close()
+    }
+}
+
+impl<S: Store> Authority<S> {
+    /// The issuer.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.inner.issuer
+    }
+
+    /// The store below, for its counters, its feed and its sweep.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.inner.store
+    }
+
+    /// Counters of the store.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.store.stats()
+    }
+}
+
+impl<S: Store> Clone for Authority<S> {
+    fn clone(&self) -> Authority<S> {
+        Authority { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<S: Store> fmt::Debug for Authority<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("issuer", &self.inner.issuer).finish_non_exhaustive()
+    }
+}
