@@ -285,7 +285,7 @@ fn r7_a_refresh_never_outlives_a_revocation(opener: impl Opener) -> Tested {
                 let revoked = bed.authority().revoke(Target::Subject(&subject)).wait();
                 is_revoked.store(true, Ordering::SeqCst);
                 assert!(revoked.is_ok());
-                let born = threads.into_iter().map(|thread| thread.join());
+                let born = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
                 born.map(|born| born.map_err(|_| "a refresh outlived the revocation"))
                     .collect::<Result<Vec<_>, _>>()
             });
