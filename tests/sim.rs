@@ -274,6 +274,34 @@ fn nothing_acknowledged_is_lost_and_nothing_dead_lives_again() {
     }
 }
 
+/// Long runs, so that the oldest segments are cleaned all the while, cut off in the middle of it.
+#[test]
+fn segments_are_dropped_while_the_power_goes() {
+    let mut dropped = 0;
+    for seed in seeds().take(60) {
+        let result = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed ^ 0xD509);
+            let mut dropped = 0;
+            for _ in 0..2 {
+                let store = world.open().unwrap();
+                world.check(&store);
+                world.work(&store, 1_200);
+                let first = world.storage.names().into_iter().find(|name| name.ends_with(".log"));
+                dropped +=
+                    u64::from(first.is_some_and(|name| !name.starts_with("0000000000000001")));
+                world.storage = world.storage.cut_power(&mut world.random);
+                drop(store);
+            }
+            let store = world.open().unwrap();
+            world.check(&store);
+            dropped
+        });
+        let Ok(more) = result else { panic!("failed with MINTAGE_SIM_SEED={seed}") };
+        dropped += more;
+    }
+    assert!(dropped > 0, "no segment was dropped");
+}
+
 #[test]
 fn a_disk_that_skips_its_syncs_is_caught() {
     let caught = (0..200).any(|seed| {
