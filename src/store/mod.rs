@@ -9,6 +9,9 @@ mod decide;
 mod durable;
 mod error;
 mod follower;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod high_water;
 mod issue;
 mod keeper;

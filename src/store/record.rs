@@ -381,6 +381,9 @@ impl MintRow {
         let (generation, key_version) = (r.u32()?, r.u8()?);
         let (salt, request) = (r.array()?, r.array()?);
         let (present, locator) = (r.flag()?, r.locator()?);
+        if !present && locator != (Locator { class: 0, bucket: 0, id: 0 }) {
+            return None;
+        }
         Some(MintRow {
             generation,
             key_version,
