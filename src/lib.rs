@@ -7,6 +7,8 @@
 //! (tokens as text), both over the vocabulary in this file's other modules. The store and the codec
 //! never see each other.
 
+#![forbid(unsafe_code)]
+
 pub mod authority;
 pub mod codec;
 pub mod entropy;

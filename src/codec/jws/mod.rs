@@ -1,0 +1,181 @@
+//! JWT access tokens (RFC 9068) as JWS in compact form (RFC 7515): signed into a caller's buffer,
+//! verified out of a reusable scratch, nothing allocated by this code.
+//!
+//! The key decides, not the token: a header segment is compared with those of the keys, and the
+//! algorithm is the key's own.
+
+mod header;
+mod peek;
+mod sign;
+mod verify;
+
+use std::fmt;
+
+use super::json::{JsonError, Members};
+
+pub use peek::{Unverified, peek};
+pub use sign::SignError;
+pub use verify::{Verified, Verifier};
+
+/// The longest token, in bytes. A longer one is neither read nor made.
+pub const TOKEN_LEN_MAX: usize = 8_192;
+/// The longest decoded header, in bytes.
+pub const HEADER_LEN_MAX: usize = 512;
+
+const PAYLOAD_LEN_MAX: usize = TOKEN_LEN_MAX / 4 * 3;
+
+/// Why a token was refused. For logs: a client is told `invalid_token` whatever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// It is longer than [`TOKEN_LEN_MAX`].
+    TooLong,
+    /// It has not three parts.
+    Malformed,
+    /// A part is no canonical base64url.
+    BadBase64,
+    /// The header is no JSON object, too long, or a member of it is missing or malformed.
+    BadHeader,
+    /// `alg` is `none` or another name that no key here can have.
+    AlgNotAllowed,
+    /// The header has a member that access tokens of this authority never have.
+    HeaderNotAllowed,
+    /// The header has critical extensions (RFC 7515 section 4.1.11).
+    CritUnsupported,
+    /// `typ` is not that of an access token (RFC 9068 section 4).
+    WrongType,
+    /// No key has that `kid`.
+    UnknownKey,
+    /// The key of that `kid` is for another algorithm.
+    AlgKeyMismatch,
+    /// The signature is not the key's.
+    BadSignature,
+    /// The claims are no JSON object.
+    BadJson,
+    /// The claims nest too deep.
+    TooDeep,
+    /// The claims have too many members.
+    TooManyMembers,
+    /// The claims have a member twice.
+    DuplicateMember,
+    /// This claim is present and malformed.
+    BadClaim(&'static str),
+    /// This claim is required (RFC 9068 section 2.2).
+    MissingClaim(&'static str),
+    /// It is of another issuer.
+    WrongIssuer,
+    /// It is for another audience.
+    WrongAudience,
+    /// It has expired.
+    Expired,
+    /// `nbf` or `iat` is in the future.
+    NotYetValid,
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            VerifyError::TooLong => "the token is too long",
+            VerifyError::Malformed => "the token has not three parts",
+            VerifyError::BadBase64 => "a part of the token is no base64url",
+            VerifyError::BadHeader => "the header of the token is malformed",
+            VerifyError::AlgNotAllowed => "the algorithm of the token is not allowed",
+            VerifyError::HeaderNotAllowed => "the header of the token has a forbidden member",
+            VerifyError::CritUnsupported => "the token has critical extensions",
+            VerifyError::WrongType => "the token is no access token",
+            VerifyError::UnknownKey => "no key has the kid of the token",
+            VerifyError::AlgKeyMismatch => "the key of the token is for another algorithm",
+            VerifyError::BadSignature => "the signature of the token is wrong",
+            VerifyError::BadJson => "the claims of the token are no JSON object",
+            VerifyError::TooDeep => "the claims of the token nest too deep",
+            VerifyError::TooManyMembers => "the claims of the token have too many members",
+            VerifyError::DuplicateMember => "the claims of the token have a member twice",
+            VerifyError::BadClaim(name) => return write!(f, "the claim {name} is malformed"),
+            VerifyError::MissingClaim(name) => return write!(f, "the claim {name} is missing"),
+            VerifyError::WrongIssuer => "the token is of another issuer",
+            VerifyError::WrongAudience => "the token is for another audience",
+            VerifyError::Expired => "the token has expired",
+            VerifyError::NotYetValid => "the token is not yet valid",
+        };
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for VerifyError {}
+
+impl From<JsonError> for VerifyError {
+    fn from(error: JsonError) -> VerifyError {
+        match error {
+            JsonError::TooLong => VerifyError::TooLong,
+            JsonError::NotUtf8 | JsonError::Syntax => VerifyError::BadJson,
+            JsonError::TooDeep => VerifyError::TooDeep,
+            JsonError::TooManyMembers => VerifyError::TooManyMembers,
+            JsonError::DuplicateMember => VerifyError::DuplicateMember,
+        }
+    }
+}
+
+/// Room to verify one token at a time: about 8 KiB on the heap, made once and used again.
+pub struct Scratch(Box<Room>);
+
+struct Room {
+    header: [u8; HEADER_LEN_MAX],
+    header_members: Members,
+    /// The raw signature first, then the claims over it.
+    payload: [u8; PAYLOAD_LEN_MAX],
+    payload_members: Members,
+}
+
+impl Scratch {
+    /// A fresh scratch.
+    #[must_use]
+    pub fn new() -> Scratch {
+        Scratch(Box::new(Room {
+            header: [0; HEADER_LEN_MAX],
+            header_members: Members::new(),
+            payload: [0; PAYLOAD_LEN_MAX],
+            payload_members: Members::new(),
+        }))
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch::new()
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scratch")
+    }
+}
+
+/// A token taken apart, nothing decoded.
+struct Parts<'t> {
+    header: &'t [u8],
+    payload: &'t [u8],
+    signature: &'t [u8],
+    /// Header and payload with the dot between them (RFC 7515 section 5.1).
+    signing_input: &'t [u8],
+}
+
+impl<'t> Parts<'t> {
+    fn of(token: &'t [u8]) -> Result<Parts<'t>, VerifyError> {
+        if token.len() > TOKEN_LEN_MAX {
+            return Err(VerifyError::TooLong);
+        }
+        let is_dot = |byte: &u8| *byte == b'.';
+        let first = token.iter().position(is_dot).ok_or(VerifyError::Malformed)?;
+        let last = token.iter().rposition(is_dot).ok_or(VerifyError::Malformed)?;
+        let header = token.get(..first).ok_or(VerifyError::Malformed)?;
+        let signing_input = token.get(..last).ok_or(VerifyError::Malformed)?;
+        let payload = token.get(first + 1..last).ok_or(VerifyError::Malformed)?;
+        let signature = token.get(last + 1..).ok_or(VerifyError::Malformed)?;
+        // The payload is the long part: `contains` looks at many bytes at once.
+        if header.is_empty() || payload.contains(&b'.') {
+            return Err(VerifyError::Malformed);
+        }
+        Ok(Parts { header, payload, signature, signing_input })
+    }
+}

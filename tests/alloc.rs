@@ -1,0 +1,159 @@
+//! The hot path of the codec allocates nothing. A counting allocator sees every thread, so the one
+//! test here runs alone.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::BytesMut;
+use mintage::codec::algorithm::Algorithm;
+use mintage::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims};
+use mintage::codec::handle::{HandleBuf, HandleKeys, HandleKind};
+use mintage::codec::jws::{Scratch, SignError, Verifier, peek};
+use mintage::codec::keyring::Keyring;
+use mintage::codec::keys::SigningKey;
+use mintage::entropy::SeededEntropy;
+use mintage::ids::OrgId;
+use mintage::locator::Locator;
+use mintage::root_key::RootKey;
+use mintage::secret::SecretBytes;
+use mintage::time::Timestamp;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to `System` unchanged; the count has no part in it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above, and `pointer` came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations<T>(run: impl FnOnce() -> T) -> (u64, T) {
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let result = run();
+    (ALLOCATIONS.load(Ordering::SeqCst) - before, result)
+}
+
+struct Session;
+
+impl ExtraClaims for Session {
+    fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
+        claims.str("sid", "4711 \"\n\"")?;
+        claims.strs("groups", &["a", "b"])?;
+        claims.u64("auth_time", 1_700_000_000)
+    }
+}
+
+const CLAIMS: AccessClaims<'static> = AccessClaims {
+    issuer: "https://as.example",
+    subject: "user \"42\"",
+    audience: &["https://api.example", "b"],
+    client_id: "reports",
+    scope: "api web",
+    issued_at: NOW,
+    not_before: Some(NOW),
+    expires_at: Timestamp(1_700_003_600),
+    jti: "j1",
+    extra: &Session,
+};
+const NOW: Timestamp = Timestamp(1_700_000_000);
+
+#[test]
+fn the_hot_path_allocates_nothing() -> Result<(), Box<dyn Error>> {
+    let (counted, _) = allocations(|| std::hint::black_box(Box::new(1)));
+    assert_eq!(counted, 1, "the counter counts");
+    for algorithm in [Algorithm::Hs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa] {
+        jwts(algorithm)?;
+    }
+    handles()
+}
+
+fn jwts(algorithm: Algorithm) -> Result<(), Box<dyn Error>> {
+    let key = SigningKey::generate(algorithm, Some("k1"), &SeededEntropy::new(1))?;
+    let verifier = Verifier::new("https://as.example", &["https://api.example"], 0);
+    let mut scratch = Scratch::new();
+    let mut out = [0; 1_024];
+    let mut bytes = BytesMut::with_capacity(1_024);
+    // ring finds out what the processor can do, once.
+    key.sign_into(&CLAIMS, &mut out)?;
+
+    let (counted, len) = allocations(|| key.token_len(&CLAIMS));
+    assert_eq!(counted, 0, "{algorithm} length");
+    let (counted, signed) = allocations(|| key.sign_into(&CLAIMS, &mut out));
+    let token = signed?;
+    assert_eq!((counted, token.len()), (0, len?), "{algorithm} sign_into");
+    let (counted, signed) = allocations(|| key.sign_to(&CLAIMS, &mut bytes));
+    signed?;
+    assert_eq!((counted, bytes.len()), (0, token.len()), "{algorithm} sign_to");
+
+    let ring = Keyring::new(SigningKey::from_private_bytes(&key.to_private_bytes())?);
+    let (counted, verified) =
+        allocations(|| verifier.verify(&ring, token.as_bytes(), NOW, &mut scratch));
+    let verified = verified?;
+    assert_eq!((counted, verified.subject()), (0, "user \"42\""), "{algorithm} verify");
+    let (counted, groups) = allocations(|| {
+        let groups = verified.get("groups").and_then(|value| value.as_strings());
+        groups.into_iter().flatten().count() + verified.audience().count()
+    });
+    assert_eq!((counted, groups), (0, 4), "{algorithm} claims");
+
+    for refused in [
+        token.replacen("eyJ", "eyK", 1),
+        token.replacen('.', "..", 1),
+        format!("{}{}", &token[..token.len() - 1], if token.ends_with('A') { 'Q' } else { 'A' }),
+        format!("{token}A"),
+        format!("eyJhbGciOiJub25lIn0{}", &token[token.find('.').unwrap_or(0)..]),
+        ".".repeat(9_000),
+    ] {
+        let (counted, verified) =
+            allocations(|| verifier.verify(&ring, refused.as_bytes(), NOW, &mut scratch).is_ok());
+        assert_eq!((counted, verified), (0, false), "{algorithm} refuse {refused:.40}");
+    }
+    let (counted, kid) =
+        allocations(|| peek(token.as_bytes(), &mut scratch).map(|seen| seen.kid() == Some("k1")));
+    assert_eq!((counted, kid), (0, Ok(true)), "{algorithm} peek");
+    Ok(())
+}
+
+fn handles() -> Result<(), Box<dyn Error>> {
+    let root = RootKey::from_bytes(1, [1; 32]).with_version(2, [2; 32])?;
+    let keys = HandleKeys::new(&root, OrgId::new("00D1")?)?;
+    let secret = SecretBytes::new([7; 32]);
+    let locator = Locator { class: 1, bucket: 2, id: 3 };
+    let mut out = HandleBuf::new();
+    let (counted, digest) =
+        allocations(|| keys.mint(HandleKind::Access, locator, &secret, &mut out));
+    assert_eq!(counted, 0, "mint");
+    let (counted, parsed) = allocations(|| keys.parse(HandleKind::Access, out.as_str()));
+    assert_eq!((counted, parsed?.digest), (0, digest), "parse");
+    let genuine = out.as_str().to_owned();
+    let mut refused: Vec<String> = (0..genuine.len()).map(|at| genuine[..at].to_owned()).collect();
+    refused.push(format!("{genuine}AAAAAAAAAAAAAAAAAAAAAAAAAAA"));
+    refused.push(genuine.replacen("mat", "mrt", 1));
+    refused.push(genuine.replacen("00D1", "00D2", 1));
+    HandleKeys::new(&RootKey::from_bytes(2, [9; 32]), OrgId::new("00D1")?)?.mint(
+        HandleKind::Access,
+        locator,
+        &secret,
+        &mut out,
+    );
+    refused.push(out.as_str().to_owned());
+    for text in &refused {
+        let (counted, parsed) = allocations(|| keys.parse(HandleKind::Access, text).is_ok());
+        assert_eq!((counted, parsed), (0, false), "reject {text}");
+    }
+    Ok(())
+}
