@@ -429,6 +429,9 @@ impl<J: Journal> Core<J> {
                         entry
                             .use_count
                             .fetch_max(row.use_count, std::sync::atomic::Ordering::Relaxed);
+                        entry
+                            .last_used_at
+                            .fetch_max(row.last_used_at.0, std::sync::atomic::Ordering::Relaxed);
                         entry.state.put(row.clone(), lsn, published);
                     } else {
                         shard.families.insert(row.id, FamilyEntry::new(row.clone(), lsn));

@@ -16,6 +16,7 @@ use crate::time::Timestamp;
 pub struct Verifier {
     issuer: Box<str>,
     audiences: Box<[Box<str>]>,
+    any_audience: bool,
     leeway_secs: u64,
 }
 
@@ -25,7 +26,15 @@ impl Verifier {
     #[must_use]
     pub fn new(issuer: &str, audiences: &[&str], leeway_secs: u64) -> Verifier {
         let audiences = audiences.iter().map(|audience| Box::from(*audience)).collect();
-        Verifier { issuer: issuer.into(), audiences, leeway_secs }
+        Verifier { issuer: issuer.into(), audiences, any_audience: false, leeway_secs }
+    }
+
+    /// Accepts tokens of exactly `issuer`, whatever their audience: for the issuer itself, which
+    /// introspects and revokes tokens that are meant for others. A resource server names its own
+    /// audience.
+    #[must_use]
+    pub fn for_any_audience(issuer: &str, leeway_secs: u64) -> Verifier {
+        Verifier { any_audience: true, ..Verifier::new(issuer, &[], leeway_secs) }
     }
 
     /// Verifies `token` with the keys of `keyring`, retired ones included, at the time `now`.
@@ -71,7 +80,8 @@ impl Verifier {
         if token.issuer != &*self.issuer {
             return Err(VerifyError::WrongIssuer);
         }
-        if !self.audiences.iter().any(|audience| token.audience.has(audience)) {
+        let meant = self.audiences.iter().any(|audience| token.audience.has(audience));
+        if !meant && !self.any_audience {
             return Err(VerifyError::WrongAudience);
         }
         // RFC 7519 section 4.1.4: "on or after which the JWT MUST NOT be accepted".

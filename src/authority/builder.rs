@@ -1,0 +1,166 @@
+//! Opening an authority: the issuer is required, everything else has a default.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+use super::audience::Audience;
+use super::clients::Clients;
+use super::derive::DeriveKeys;
+use super::error::OpenError;
+use super::signing::SigningKeys;
+use super::{Authority, Inner};
+use crate::codec::handle::HandleKeys;
+use crate::codec::jws::Verifier;
+use crate::entropy::{Entropy, SystemEntropy};
+use crate::ids::OrgId;
+use crate::root_key::RootKey;
+use crate::store::{MemoryStore, Store};
+use crate::time::{Clock, SystemClock};
+
+/// The longest issuer, in bytes.
+pub const ISSUER_LEN_MAX: usize = 2_048;
+/// The longest retry cap, in seconds.
+pub const RETRY_SECS_MAX: u64 = 3_600;
+/// The largest leeway, in seconds.
+pub const LEEWAY_SECS_MAX: u64 = 300;
+
+const ORG: &str = "mintage";
+const RETRY_SECS: u64 = 60;
+/// How many scratches for JWTs are kept ready; more are made and dropped as needed.
+const SCRATCHES_MAX: usize = 64;
+
+/// Settings of an [`Authority`] about to be opened.
+#[must_use = "nothing is opened yet"]
+pub struct Builder {
+    issuer: String,
+    org: String,
+    audience: Option<String>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    leeway_secs: u64,
+    retry_secs_max: u64,
+}
+
+impl Builder {
+    pub(super) fn new(issuer: String) -> Builder {
+        Builder {
+            issuer,
+            org: ORG.to_owned(),
+            audience: None,
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy::new()),
+            leeway_secs: 0,
+            retry_secs_max: RETRY_SECS,
+        }
+    }
+
+    /// The organisation that stands readable in every opaque handle; `mintage` by default. Handles
+    /// of another organisation are refused, so keep it once tokens are out.
+    pub fn org(mut self, org: impl Into<String>) -> Builder {
+        self.org = org.into();
+        self
+    }
+
+    /// The audience, space-delimited, of clients that have none of their own, and the one that
+    /// [`Authority::verify`] demands; the issuer by default.
+    pub fn audience(mut self, audience: impl Into<String>) -> Builder {
+        self.audience = Some(audience.into());
+        self
+    }
+
+    /// Where the time comes from; the operating system by default.
+    pub fn clock(mut self, clock: impl Clock) -> Builder {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Where randomness comes from; the operating system by default.
+    pub fn entropy(mut self, entropy: impl Entropy) -> Builder {
+        self.entropy = Arc::new(entropy);
+        self
+    }
+
+    /// How far the clocks of others may differ when a JWT is verified, in seconds; 0 by default, at
+    /// most [`LEEWAY_SECS_MAX`].
+    pub fn leeway_secs(mut self, secs: u64) -> Builder {
+        self.leeway_secs = secs;
+        self
+    }
+
+    /// How long after a refresh its lost answer can be asked for again, in seconds; 60 by default,
+    /// 0 for never, at most [`RETRY_SECS_MAX`]. Whoever holds the spent token in that time gets what
+    /// its owner got.
+    pub fn retry_secs_max(mut self, secs: u64) -> Builder {
+        self.retry_secs_max = secs;
+        self
+    }
+
+    /// Opens an authority whose store is in memory: for tests, and for tokens that may end with the
+    /// process.
+    ///
+    /// # Errors
+    /// [`OpenError`], with what is wrong.
+    pub fn in_memory(self, root: RootKey) -> Result<Authority<MemoryStore>, OpenError> {
+        let store = MemoryStore::new(Arc::clone(&self.clock), &*self.entropy)?;
+        self.with_store(store, root)
+    }
+
+    /// Opens an authority over a store that the host has opened. The store must have the same clock.
+    ///
+    /// # Durability
+    /// A new store gets its first signing key, durably, before this returns.
+    ///
+    /// # Blocks
+    /// For that, and for keys that must be sealed again under a newer version of the root key.
+    ///
+    /// # Errors
+    /// [`OpenError`], with what is wrong.
+    pub fn with_store<S: Store>(self, store: S, root: RootKey) -> Result<Authority<S>, OpenError> {
+        let setting = OpenError::Setting;
+        let issuer = self.issuer;
+        if issuer.is_empty() || issuer.len() > ISSUER_LEN_MAX {
+            return Err(setting("the issuer is empty or too long"));
+        }
+        let audience = self.audience.as_deref().unwrap_or(&issuer);
+        let audience = Audience::parse(audience).map_err(|_| setting("the audience"))?;
+        if audience.is_empty() {
+            return Err(setting("the audience is empty"));
+        }
+        if self.leeway_secs > LEEWAY_SECS_MAX || self.retry_secs_max > RETRY_SECS_MAX {
+            return Err(setting("the leeway or the retry cap is too long"));
+        }
+        let org = OrgId::new(&self.org).map_err(|_| setting("the organisation"))?;
+        let handles = HandleKeys::new(&root, org).map_err(|_| setting("the root key is empty"))?;
+        let names: Vec<&str> = audience.iter().collect();
+        let verifier = Verifier::new(&issuer, &names, self.leeway_secs);
+        let any_audience = Verifier::for_any_audience(&issuer, self.leeway_secs);
+        let clients = Clients::load(&store)?;
+        let keys = SigningKeys::load(&store, &root, &*self.entropy)?;
+        let inner = Inner {
+            derive: DeriveKeys::new(&root),
+            issuer: Arc::from(issuer),
+            clock: self.clock,
+            entropy: self.entropy,
+            leeway_secs: self.leeway_secs,
+            retry_secs_max: self.retry_secs_max,
+            scratches: ArrayQueue::new(SCRATCHES_MAX),
+            store,
+            root,
+            audience,
+            handles,
+            verifier,
+            any_audience,
+            clients,
+            keys,
+        };
+        Ok(Authority { inner: Arc::new(inner) })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}

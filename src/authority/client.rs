@@ -1,0 +1,426 @@
+//! Clients: what an application may ask for and what its tokens are like.
+//!
+//! A [`Client`] is a draft that a host fills in; registering checks it whole and turns it into a
+//! [`RegisteredClient`], which is valid because it exists.
+
+use std::fmt;
+
+use super::audience::Audience;
+use super::error::{Error, Reason};
+use crate::ids::ClientId;
+use crate::scope::Scope;
+use crate::secret::SecretText;
+use crate::store::PairPolicy;
+use crate::time::Timestamp;
+
+/// The longest lifetime of an access token, in seconds.
+pub const ACCESS_SECS_MAX: u64 = 86_400;
+/// The lifetime of an opaque access token unless a client says otherwise, in seconds.
+pub const OPAQUE_SECS: u64 = 7_200;
+/// The lifetime of a JWT access token unless a client says otherwise, in seconds. It is short,
+/// since an offline verifier learns of no revocation.
+pub const JWT_SECS: u64 = 300;
+/// After so many seconds without a redeem a refresh token ends, unless a client says otherwise.
+pub const IDLE_SECS: u64 = 30 * 86_400;
+
+const NAME_LEN_MAX: usize = 255;
+
+/// The scopes that ask for a refresh token (OpenID Connect Core section 11, and Salesforce's name).
+pub(super) const REFRESH_SCOPES: [&str; 2] = ["offline_access", "refresh_token"];
+
+/// How a client may obtain tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GrantType {
+    /// `authorization_code` (RFC 6749 section 4.1).
+    AuthorizationCode,
+    /// `client_credentials` (RFC 6749 section 4.4).
+    ClientCredentials,
+    /// `refresh_token` (RFC 6749 section 6).
+    RefreshToken,
+}
+
+impl GrantType {
+    const ALL: [GrantType; 3] =
+        [GrantType::AuthorizationCode, GrantType::ClientCredentials, GrantType::RefreshToken];
+
+    /// The registered name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            GrantType::AuthorizationCode => "authorization_code",
+            GrantType::ClientCredentials => "client_credentials",
+            GrantType::RefreshToken => "refresh_token",
+        }
+    }
+
+    /// The grant type of that registered name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<GrantType> {
+        GrantType::ALL.into_iter().find(|grant| grant.name() == name)
+    }
+}
+
+/// What a client's access tokens look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenFormat {
+    /// A handle that says nothing to its holder; checked by asking the authority.
+    Opaque,
+    /// A signed JWT (RFC 9068); checked offline.
+    Jwt,
+}
+
+/// What a client may learn by introspection (RFC 7662 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Introspects {
+    /// Its own tokens.
+    Own,
+    /// Its own tokens, and access tokens meant for one of its audiences or for its client id.
+    OwnAndAudience,
+    /// Every token.
+    All,
+}
+
+/// How long a refresh token lives, and whether each use replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshPolicy {
+    pub(super) rotates: bool,
+    pub(super) absolute_secs: u64,
+    pub(super) idle_secs: u64,
+}
+
+impl RefreshPolicy {
+    /// Each use replaces the token, and a replay kills its family (RFC 9700 section 4.14.2). Idle
+    /// limit [`IDLE_SECS`], no absolute limit.
+    #[must_use]
+    pub const fn rotate() -> RefreshPolicy {
+        RefreshPolicy { rotates: true, absolute_secs: 0, idle_secs: IDLE_SECS }
+    }
+
+    /// The token stays the same; for clients that authenticate. Idle limit [`IDLE_SECS`], no
+    /// absolute limit.
+    #[must_use]
+    pub const fn fixed() -> RefreshPolicy {
+        RefreshPolicy { rotates: false, absolute_secs: 0, idle_secs: IDLE_SECS }
+    }
+
+    /// The family ends so many seconds after its birth; 0 for no such limit.
+    #[must_use]
+    pub const fn absolute_secs(self, secs: u64) -> RefreshPolicy {
+        RefreshPolicy { absolute_secs: secs, ..self }
+    }
+
+    /// The family ends when it was not redeemed for so many seconds; 0 for no such limit.
+    #[must_use]
+    pub const fn idle_secs(self, secs: u64) -> RefreshPolicy {
+        RefreshPolicy { idle_secs: secs, ..self }
+    }
+
+    /// When a family born at `now` ends.
+    pub(super) const fn expires_at(self, now: Timestamp) -> Timestamp {
+        if self.absolute_secs == 0 { Timestamp::NEVER } else { now.plus(self.absolute_secs) }
+    }
+}
+
+/// What is the same for a draft and a registered client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) confidential: bool,
+    pub(super) name: String,
+    pub(super) grants: Vec<GrantType>,
+    pub(super) scopes: Scope,
+    pub(super) audiences: Audience,
+    pub(super) format: TokenFormat,
+    pub(super) access_secs: Option<u64>,
+    pub(super) refresh: RefreshPolicy,
+    pub(super) pairs: PairPolicy,
+    pub(super) introspects: Introspects,
+}
+
+/// A client about to be registered. Unusable values are reported by registering.
+#[derive(Clone, Debug)]
+#[must_use = "a client does nothing until it is registered"]
+pub struct Client {
+    pub(super) id: String,
+    pub(super) settings: Settings,
+    problem: Option<&'static str>,
+}
+
+impl Client {
+    /// A client that keeps a secret (RFC 6749 section 2.1): grants `client_credentials` and
+    /// `refresh_token`, opaque tokens, refresh tokens stay the same.
+    pub fn confidential(client_id: impl Into<String>) -> Client {
+        Client {
+            id: client_id.into(),
+            settings: Settings {
+                confidential: true,
+                name: String::new(),
+                grants: vec![GrantType::ClientCredentials, GrantType::RefreshToken],
+                scopes: Scope::empty(),
+                audiences: Audience::empty(),
+                format: TokenFormat::Opaque,
+                access_secs: None,
+                refresh: RefreshPolicy::fixed(),
+                pairs: PairPolicy::Unlimited,
+                introspects: Introspects::Own,
+            },
+            problem: None,
+        }
+    }
+
+    /// A client that can keep no secret, such as an app on a phone: grant `refresh_token`, opaque
+    /// tokens, refresh tokens rotate (RFC 9700 section 2.2.2).
+    pub fn public(client_id: impl Into<String>) -> Client {
+        let mut client = Client::confidential(client_id);
+        client.settings.confidential = false;
+        client.settings.grants = vec![GrantType::RefreshToken];
+        client.settings.refresh = RefreshPolicy::rotate();
+        client
+    }
+
+    /// A name for people.
+    pub fn name(mut self, name: impl Into<String>) -> Client {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// The grant types that it may use, in place of the default ones.
+    pub fn grants(mut self, grants: impl IntoIterator<Item = GrantType>) -> Client {
+        self.settings.grants.clear();
+        for grant in grants {
+            if !self.settings.grants.contains(&grant) {
+                self.settings.grants.push(grant);
+            }
+        }
+        self
+    }
+
+    /// The scopes that it may ask for; none by default. `refresh_token` or `offline_access` lets it
+    /// ask for refresh tokens.
+    pub fn scopes<T: AsRef<str>>(mut self, scopes: impl IntoIterator<Item = T>) -> Client {
+        match Scope::parse(&joined(scopes)) {
+            Ok(scopes) => self.settings.scopes = scopes,
+            Err(_) => self.problem = Some("its scopes are malformed"),
+        }
+        self
+    }
+
+    /// The audiences that it may ask for; the authority's default audience if there are none.
+    pub fn audiences<T: AsRef<str>>(mut self, audiences: impl IntoIterator<Item = T>) -> Client {
+        match Audience::parse(&joined(audiences)) {
+            Ok(audiences) => self.settings.audiences = audiences,
+            Err(_) => self.problem = Some("its audiences are malformed"),
+        }
+        self
+    }
+
+    /// What its access tokens look like; opaque by default.
+    pub fn format(mut self, format: TokenFormat) -> Client {
+        self.settings.format = format;
+        self
+    }
+
+    /// The lifetime of its access tokens, 1 to [`ACCESS_SECS_MAX`] seconds; by default
+    /// [`OPAQUE_SECS`] or [`JWT_SECS`].
+    pub fn access_secs(mut self, secs: u64) -> Client {
+        self.settings.access_secs = Some(secs);
+        self
+    }
+
+    /// What its refresh tokens are like.
+    pub fn refresh(mut self, policy: RefreshPolicy) -> Client {
+        self.settings.refresh = policy;
+        self
+    }
+
+    /// How many logins it may have for one subject and device at a time; unlimited by default.
+    pub fn pairs(mut self, policy: PairPolicy) -> Client {
+        self.settings.pairs = policy;
+        self
+    }
+
+    /// What it may learn by introspection; its own tokens by default.
+    pub fn introspects(mut self, entitlement: Introspects) -> Client {
+        self.settings.introspects = entitlement;
+        self
+    }
+
+    /// Checks the draft whole.
+    pub(super) fn check(self) -> Result<(ClientId, Settings), Error> {
+        let refuse = |why| Error::InvalidClientMetadata(Reason::new(why));
+        let id = ClientId::new(&self.id).map_err(|error| {
+            Error::InvalidClientMetadata(Reason::with("its client_id is unusable", error))
+        })?;
+        if let Some(problem) = self.problem {
+            return Err(refuse(problem));
+        }
+        let settings = self.settings;
+        if let Some(problem) = settings.problem() {
+            return Err(refuse(problem));
+        }
+        Ok((id, settings))
+    }
+}
+
+impl Settings {
+    /// What is wrong with them, if anything.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        let has = |grant| self.grants.contains(&grant);
+        if self.access_secs.is_some_and(|secs| !(1..=ACCESS_SECS_MAX).contains(&secs)) {
+            Some("its access lifetime is out of range")
+        } else if self.name.len() > NAME_LEN_MAX {
+            Some("its name is too long")
+        } else if !self.confidential && has(GrantType::ClientCredentials) {
+            // RFC 6749 section 4.4: "MUST only be used by confidential clients".
+            Some("a public client cannot use client_credentials")
+        } else if !self.confidential && !self.refresh.rotates && has(GrantType::RefreshToken) {
+            // RFC 9700 section 2.2.2: sender-constrained or rotated for public clients.
+            Some("refresh tokens of a public client must rotate")
+        } else if self.pairs == PairPolicy::Newest(0) {
+            Some("a pair needs room for one login")
+        } else if matches!(self.pairs, PairPolicy::Reuse { .. }) && has(GrantType::RefreshToken) {
+            Some("the pair policy reuse is for access tokens alone")
+        } else {
+            None
+        }
+    }
+}
+
+/// A client that the authority knows.
+#[derive(Clone)]
+pub struct RegisteredClient {
+    pub(super) id: ClientId,
+    pub(super) settings: Settings,
+    pub(super) secret: Option<KeptSecret>,
+    pub(super) registered_at: Timestamp,
+}
+
+/// What is kept of a generated client secret: its keyed digest, and the version of the key.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct KeptSecret {
+    pub(super) key_version: u8,
+    pub(super) digest: crate::secret::SecretBytes<32>,
+}
+
+impl RegisteredClient {
+    /// Its identifier.
+    #[must_use]
+    pub fn client_id(&self) -> &ClientId {
+        &self.id
+    }
+
+    /// Its name for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Whether it keeps a secret.
+    #[must_use]
+    pub fn is_confidential(&self) -> bool {
+        self.settings.confidential
+    }
+
+    /// Whether it may use a grant type.
+    #[must_use]
+    pub fn may_use(&self, grant: GrantType) -> bool {
+        self.settings.grants.contains(&grant)
+    }
+
+    /// The scopes that it may ask for.
+    #[must_use]
+    pub fn scopes(&self) -> &Scope {
+        &self.settings.scopes
+    }
+
+    /// The audiences that it may ask for; empty for the authority's default audience.
+    #[must_use]
+    pub fn audiences(&self) -> &Audience {
+        &self.settings.audiences
+    }
+
+    /// What its access tokens look like.
+    #[must_use]
+    pub fn format(&self) -> TokenFormat {
+        self.settings.format
+    }
+
+    /// The lifetime of its access tokens, in seconds.
+    #[must_use]
+    pub fn access_secs(&self) -> u64 {
+        self.settings.access_secs.unwrap_or(match self.settings.format {
+            TokenFormat::Opaque => OPAQUE_SECS,
+            TokenFormat::Jwt => JWT_SECS,
+        })
+    }
+
+    /// When it was registered.
+    #[must_use]
+    pub fn registered_at(&self) -> Timestamp {
+        self.registered_at
+    }
+}
+
+impl fmt::Debug for RegisteredClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisteredClient")
+            .field("id", &self.id)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What registering a client gives. The secret is shown this once.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Registered {
+    /// Its identifier.
+    pub client_id: ClientId,
+    /// Its secret; `None` for a public client. The authority keeps a digest alone.
+    pub client_secret: Option<SecretText>,
+}
+
+fn joined<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
+    let mut out = String::new();
+    for text in texts {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(text.as_ref());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(client: Client) -> Option<&'static str> {
+        client.check().err().and_then(|error| error.reason().map(Reason::text))
+    }
+
+    #[test]
+    fn a_draft_is_checked_whole() {
+        let client = || Client::confidential("a").scopes(["api", "web"]);
+        assert_eq!(refused(client()), None);
+        assert!(refused(Client::public("a\n")).is_some());
+        assert!(refused(client().scopes(["a\"b"])).is_some());
+        assert!(refused(client().audiences(["a\"b"])).is_some());
+        assert!(refused(client().access_secs(0)).is_some());
+        assert!(refused(client().access_secs(ACCESS_SECS_MAX + 1)).is_some());
+        assert_eq!(refused(client().access_secs(ACCESS_SECS_MAX)), None);
+        assert!(refused(client().pairs(PairPolicy::Newest(0))).is_some());
+        assert!(refused(client().pairs(PairPolicy::Reuse { left_secs_min: 1 })).is_some());
+        assert!(refused(client().name("x".repeat(256))).is_some());
+    }
+
+    #[test]
+    fn a_public_client_has_no_credentials_and_rotates() {
+        let client = || Client::public("a");
+        assert_eq!(refused(client()), None);
+        assert!(refused(client().grants([GrantType::ClientCredentials])).is_some());
+        assert!(refused(client().refresh(RefreshPolicy::fixed())).is_some());
+    }
+}

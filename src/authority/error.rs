@@ -1,0 +1,284 @@
+//! What an authority refuses with: the OAuth wire codes on top, a private reason below.
+//!
+//! A client is shown `code`, `status` and a constant description, all from one table. The reason
+//! tells an operator more than a stranger may know, so it goes to `tracing` and never to a client.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::entropy::EntropyError;
+use crate::store::StoreError;
+
+/// Why, for the operator. It is traced when it is made and never shown in [`Error`]'s `Display`.
+#[derive(Clone, Debug)]
+pub struct Reason {
+    text: &'static str,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Reason {
+    pub(super) fn new(text: &'static str) -> Reason {
+        tracing::debug!(reason = text, "refused");
+        Reason { text, source: None }
+    }
+
+    pub(super) fn with(
+        text: &'static str,
+        source: impl StdError + Send + Sync + 'static,
+    ) -> Reason {
+        tracing::debug!(reason = text, source = %source, "refused");
+        Reason { text, source: Some(Arc::new(source)) }
+    }
+
+    /// The reason in words. Not for a client.
+    #[must_use]
+    pub fn text(&self) -> &'static str {
+        self.text
+    }
+}
+
+/// Why an authority refused. The variants are the OAuth error codes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request is malformed (RFC 6749 section 5.2).
+    InvalidRequest(Reason),
+    /// The client is unknown or did not authenticate (RFC 6749 section 5.2).
+    InvalidClient(Reason),
+    /// The refresh token is invalid, expired, revoked or another client's (RFC 6749 section 5.2).
+    InvalidGrant(Reason),
+    /// The client may not use this grant type (RFC 6749 section 5.2).
+    UnauthorizedClient(Reason),
+    /// The authority does not know this grant type (RFC 6749 section 5.2).
+    UnsupportedGrantType(Reason),
+    /// The scope is malformed or exceeds what was granted (RFC 6749 section 5.2).
+    InvalidScope(Reason),
+    /// The audience is malformed or exceeds what was granted (RFC 8707 section 2).
+    InvalidTarget(Reason),
+    /// A policy forbids it (RFC 6749 section 4.1.2.1).
+    AccessDenied(Reason),
+    /// The access token is malformed, expired, revoked or foreign (RFC 6750 section 3.1).
+    InvalidToken(Reason),
+    /// The access token lacks a scope (RFC 6750 section 3.1).
+    InsufficientScope(Reason),
+    /// The client metadata is unusable (RFC 7591 section 3.2.2).
+    InvalidClientMetadata(Reason),
+    /// The store cannot do it now, or cannot say whether it did: never an OAuth refusal.
+    TemporarilyUnavailable(StoreError),
+    /// Something inside failed, such as the source of randomness or a signer.
+    ServerError(Reason),
+}
+
+/// What a client is told.
+struct Answer {
+    code: &'static str,
+    status: u16,
+    description: &'static str,
+}
+
+impl Error {
+    /// The error code on the wire.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.answer().code
+    }
+
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.answer().status
+    }
+
+    /// The public description, constant for each code: it tells unknown, expired, revoked and
+    /// foreign tokens apart for nobody.
+    #[must_use]
+    pub fn description(&self) -> &'static str {
+        self.answer().description
+    }
+
+    /// The private reason, where there is one. Not for a client.
+    #[must_use]
+    pub fn reason(&self) -> Option<&Reason> {
+        match self {
+            Error::InvalidRequest(reason)
+            | Error::InvalidClient(reason)
+            | Error::InvalidGrant(reason)
+            | Error::UnauthorizedClient(reason)
+            | Error::UnsupportedGrantType(reason)
+            | Error::InvalidScope(reason)
+            | Error::InvalidTarget(reason)
+            | Error::AccessDenied(reason)
+            | Error::InvalidToken(reason)
+            | Error::InsufficientScope(reason)
+            | Error::InvalidClientMetadata(reason)
+            | Error::ServerError(reason) => Some(reason),
+            Error::TemporarilyUnavailable(_) => None,
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        let (code, status, description) = match self {
+            Error::InvalidRequest(_) => ("invalid_request", 400, "the request is malformed"),
+            Error::InvalidClient(_) => ("invalid_client", 401, "client authentication failed"),
+            Error::InvalidGrant(_) => ("invalid_grant", 400, "the grant is invalid"),
+            Error::UnauthorizedClient(_) => {
+                ("unauthorized_client", 400, "the client may not use this grant type")
+            }
+            Error::UnsupportedGrantType(_) => {
+                ("unsupported_grant_type", 400, "the grant type is not supported")
+            }
+            Error::InvalidScope(_) => ("invalid_scope", 400, "the scope exceeds what was granted"),
+            Error::InvalidTarget(_) => {
+                ("invalid_target", 400, "the audience exceeds what was granted")
+            }
+            Error::AccessDenied(_) => ("access_denied", 403, "a policy forbids it"),
+            Error::InvalidToken(_) => ("invalid_token", 401, "the access token is invalid"),
+            Error::InsufficientScope(_) => {
+                ("insufficient_scope", 403, "the access token lacks a scope")
+            }
+            Error::InvalidClientMetadata(_) => {
+                ("invalid_client_metadata", 400, "the client metadata is unusable")
+            }
+            Error::TemporarilyUnavailable(_) => {
+                ("temporarily_unavailable", 503, "try again shortly")
+            }
+            Error::ServerError(_) => ("server_error", 500, "the request could not be completed"),
+        };
+        Answer { code, status, description }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code(), self.description())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Error::TemporarilyUnavailable(error) => Some(error),
+            other => other.reason()?.source.as_deref().map(|source| source as _),
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        tracing::warn!(%error, "the store refused");
+        Error::TemporarilyUnavailable(error)
+    }
+}
+
+impl From<EntropyError> for Error {
+    fn from(error: EntropyError) -> Error {
+        Error::ServerError(Reason::with("no randomness", error))
+    }
+}
+
+/// Why an authority cannot be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A setting is unusable; the text says which.
+    Setting(&'static str),
+    /// The store cannot be opened, or holds what cannot be read.
+    Store(StoreError),
+    /// The root key cannot open what the store holds sealed.
+    WrongKey {
+        /// What could not be opened.
+        what: &'static str,
+    },
+    /// A document of the store is none that this version wrote.
+    Document {
+        /// What kind of document.
+        what: &'static str,
+    },
+    /// No randomness for the first signing key.
+    Entropy(EntropyError),
+    /// A signing key could not be made or read.
+    Key(Arc<dyn StdError + Send + Sync>),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Setting(what) => write!(f, "unusable setting: {what}"),
+            OpenError::Store(_) => f.write_str("the store cannot be opened"),
+            OpenError::WrongKey { what } => {
+                write!(f, "wrong root key: it does not open {what}; give the key of this store")
+            }
+            OpenError::Document { what } => {
+                write!(f, "the store holds a {what} that this version cannot read")
+            }
+            OpenError::Entropy(_) => f.write_str("no signing key could be drawn"),
+            OpenError::Key(_) => f.write_str("a signing key cannot be used"),
+        }
+    }
+}
+
+impl StdError for OpenError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            OpenError::Store(error) => Some(error),
+            OpenError::Entropy(error) => Some(error),
+            OpenError::Key(error) => Some(error.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> OpenError {
+        OpenError::Store(error)
+    }
+}
+
+impl From<EntropyError> for OpenError {
+    fn from(error: EntropyError) -> OpenError {
+        OpenError::Entropy(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_never_sees_the_reason() {
+        let error = Error::InvalidGrant(Reason::new("replayed"));
+        assert_eq!(error.to_string(), "invalid_grant: the grant is invalid");
+        assert_eq!(error.reason().map(Reason::text), Some("replayed"));
+    }
+
+    #[test]
+    fn store_trouble_is_never_an_oauth_refusal() {
+        let error = Error::from(StoreError::Busy);
+        assert_eq!((error.code(), error.status()), ("temporarily_unavailable", 503));
+        assert!(error.source().is_some());
+    }
+
+    #[test]
+    fn codes_and_statuses_are_those_of_the_rfcs() {
+        let reason = || Reason::new("test");
+        let table = [
+            (Error::InvalidRequest(reason()), "invalid_request", 400),
+            (Error::InvalidClient(reason()), "invalid_client", 401),
+            (Error::InvalidGrant(reason()), "invalid_grant", 400),
+            (Error::UnauthorizedClient(reason()), "unauthorized_client", 400),
+            (Error::UnsupportedGrantType(reason()), "unsupported_grant_type", 400),
+            (Error::InvalidScope(reason()), "invalid_scope", 400),
+            (Error::InvalidTarget(reason()), "invalid_target", 400),
+            (Error::AccessDenied(reason()), "access_denied", 403),
+            (Error::InvalidToken(reason()), "invalid_token", 401),
+            (Error::InsufficientScope(reason()), "insufficient_scope", 403),
+            (Error::InvalidClientMetadata(reason()), "invalid_client_metadata", 400),
+            (Error::ServerError(reason()), "server_error", 500),
+        ];
+        for (error, code, status) in table {
+            assert_eq!((error.code(), error.status()), (code, status));
+            assert!(!error.description().is_empty());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Introspection (RFC 7662): what a token is, told to those who may know.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::active::{ActiveToken, TokenKind, find_handle};
+use super::audience::overlap;
+use super::caller::Caller;
+use super::client::{Introspects, RegisteredClient};
+use super::error::{Error, Reason};
+use super::lookup::ticket;
+use super::read::Read;
+use super::{Authority, Inner};
+use crate::ids::ClientId;
+use crate::store::{Find, Store, Ticket, TokenView};
+use crate::time::{Reading, Timestamp};
+
+/// What introspection answers. An inactive token has nothing else to it: unknown, expired, revoked,
+/// foreign and not yours to know are one answer.
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    issuer: Arc<str>,
+    active: Option<ActiveToken>,
+}
+
+/// The members that go over the wire (RFC 7662 section 2.2).
+#[derive(Serialize)]
+struct Wire<'a> {
+    active: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    scope: &'a str,
+    client_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<u64>,
+    iat: u64,
+    sub: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aud: Vec<&'a str>,
+    iss: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<&'a str>,
+}
+
+impl Introspection {
+    /// Whether the token lives, for this caller.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// The token, if it lives.
+    #[must_use]
+    pub fn token(&self) -> Option<&ActiveToken> {
+        self.active.as_ref()
+    }
+
+    /// The body of the response (RFC 7662 section 2.2).
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let Some(token) = &self.active else { return INACTIVE.to_owned() };
+        let wire = Wire {
+            active: true,
+            scope: token.scope.as_str(),
+            client_id: token.client_id.as_str(),
+            // How an access token is used (RFC 6749 section 5.1); a refresh token has no such type.
+            token_type: (token.kind == TokenKind::Access).then_some("Bearer"),
+            exp: (token.expires_at != Timestamp::NEVER).then_some(token.expires_at.0),
+            iat: token.issued_at.0,
+            sub: token.subject.as_str(),
+            aud: token.audience.split(' ').filter(|one| !one.is_empty()).collect(),
+            iss: &self.issuer,
+            jti: token.jti.as_deref(),
+        };
+        // A struct of texts and numbers has a JSON form, always.
+        serde_json::to_string(&wire).unwrap_or_else(|_| INACTIVE.to_owned())
+    }
+}
+
+const INACTIVE: &str = r#"{"active":false}"#;
+
+impl<S: Store> Authority<S> {
+    /// Introspects an access or refresh token for a confidential client, within its entitlement. An
+    /// access token that is shown active counts as used: that ends the time in which the refresh
+    /// that gave it may be repeated.
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] when the caller does not authenticate or is a public client
+    /// (RFC 7662 section 2.1 requires authorization); [`Error::TemporarilyUnavailable`] when a cold
+    /// record could not be read: never `active: false` for that.
+    pub fn introspect(&self, token: &str, caller: &Caller) -> Ticket<Introspection, Error> {
+        ticket(self.inner.introspect(token, caller))
+    }
+}
+
+impl<S: Store> Inner<S> {
+    fn introspect(
+        self: &Arc<Self>,
+        token: &str,
+        caller: &Caller,
+    ) -> Result<Ticket<Introspection, Error>, Error> {
+        let client = self.authenticate(caller)?;
+        if !client.is_confidential() {
+            return Err(Error::InvalidClient(Reason::new("a public client may not introspect")));
+        }
+        let now = self.clock.read();
+        let Ok(read) = self.read(token, &self.any_audience, now) else {
+            return Ok(Ticket::ready(Ok(self.introspection(None))));
+        };
+        Ok(match read {
+            Read::Opaque(handle) => match find_handle(&handle, false) {
+                Some((TokenKind::Access, find)) => self.introspect_access(client, find, now),
+                Some((kind, find)) => self.find_then(find, now, move |inner, view| {
+                    let shown = view
+                        .filter(|view| view.live && client.may_see(kind, &view.client, ""))
+                        .map(|view| ActiveToken::of_view(kind, view));
+                    Ticket::ready(Ok(inner.introspection(shown)))
+                }),
+                None => Ticket::ready(Ok(self.introspection(None))),
+            },
+            Read::Jwt(jwt) => {
+                if !client.may_see(TokenKind::Access, &jwt.client, &jwt.audience) {
+                    return Ok(Ticket::ready(Ok(self.introspection(None))));
+                }
+                self.find_then(jwt.find(true), now, move |inner, view| {
+                    let shown = view
+                        .filter(|view| view.live && view.client == jwt.client)
+                        .map(|view| ActiveToken::of_jwt(*jwt, view));
+                    Ticket::ready(Ok(inner.introspection(shown)))
+                })
+            }
+        })
+    }
+
+    /// Looks first without counting: a client that may not see the token must not use it up for its
+    /// owner either.
+    fn introspect_access(
+        self: &Arc<Self>,
+        client: Arc<RegisteredClient>,
+        find: Find,
+        now: Reading,
+    ) -> Ticket<Introspection, Error> {
+        self.find_then(find, now, move |inner, view| {
+            let seen = |view: &TokenView| {
+                view.live && client.may_see(TokenKind::Access, &view.client, &view.audience)
+            };
+            let (true, Find::Access { locator, digest, .. }) =
+                (view.as_ref().is_some_and(seen), find)
+            else {
+                return Ticket::ready(Ok(inner.introspection(None)));
+            };
+            let counted = Find::Access { locator, digest, used: true };
+            inner.find_then(counted, now, |inner, view| {
+                let shown = view
+                    .filter(|view| view.live)
+                    .map(|view| ActiveToken::of_view(TokenKind::Access, view));
+                Ticket::ready(Ok(inner.introspection(shown)))
+            })
+        })
+    }
+
+    fn introspection(&self, active: Option<ActiveToken>) -> Introspection {
+        Introspection { issuer: Arc::clone(&self.issuer), active }
+    }
+}
+
+impl RegisteredClient {
+    /// Whether it may learn of a token of `owner` (RFC 7662 section 4).
+    fn may_see(&self, kind: TokenKind, owner: &ClientId, audience: &str) -> bool {
+        let own = *owner == self.id;
+        match self.settings.introspects {
+            Introspects::Own => own,
+            Introspects::OwnAndAudience => {
+                let meant = overlap(audience, self.settings.audiences.as_str())
+                    || overlap(audience, self.id.as_str());
+                own || (kind == TokenKind::Access && meant)
+            }
+            Introspects::All => true,
+        }
+    }
+}

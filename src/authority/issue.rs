@@ -1,0 +1,378 @@
+//! Issuing: the birth of a family, with its access token and, where the client gets one, its refresh
+//! token.
+
+use std::sync::Arc;
+
+use super::audience::Audience;
+use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient, TokenFormat};
+use super::derive::{Reused, request_digest};
+use super::error::{Error, Reason};
+use super::issued::Issued;
+use super::lookup::ticket;
+use super::mint::{Decided, Form, Terms, jti_text, no_version};
+use super::{Authority, Inner};
+use crate::codec::handle::HandleKind;
+use crate::entropy::random;
+use crate::ids::{ClientId, DeviceId, Subject};
+use crate::locator::{Digest, Locator};
+use crate::scope::Scope;
+use crate::secret::{SecretBytes, SecretText};
+use crate::store::{
+    self, AccessBirth, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, RefreshBirth, Seq,
+    Store, StoreError, Ticket, Verb,
+};
+use crate::time::Timestamp;
+
+/// What a host issues directly: it has authenticated the subject by itself.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is issued until the authority is told to"]
+pub struct Issue {
+    subject: String,
+    client_id: ClientId,
+    scope: Option<String>,
+    audience: Option<String>,
+    device: Option<String>,
+    refresh: bool,
+}
+
+impl Issue {
+    /// Tokens for `subject` in the hands of a client.
+    pub fn to(subject: impl Into<String>, client_id: &ClientId) -> Issue {
+        Issue {
+            subject: subject.into(),
+            client_id: client_id.clone(),
+            scope: None,
+            audience: None,
+            device: None,
+            refresh: true,
+        }
+    }
+
+    /// The scope, space-delimited, within that of the client; all of the client's by default. A
+    /// refresh token is born when it has `refresh_token` or `offline_access` and the client may use
+    /// the grant type `refresh_token`.
+    pub fn scope(mut self, scope: impl Into<String>) -> Issue {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// The audience, space-delimited, within those of the client; all of them by default.
+    pub fn audience(mut self, audience: impl Into<String>) -> Issue {
+        self.audience = Some(audience.into());
+        self
+    }
+
+    /// The device, where the host tells devices apart; each has its own place under the client's
+    /// pair policy.
+    pub fn device(mut self, device: impl Into<String>) -> Issue {
+        self.device = Some(device.into());
+        self
+    }
+
+    /// No refresh token, whatever the scope says.
+    pub fn without_refresh(mut self) -> Issue {
+        self.refresh = false;
+        self
+    }
+}
+
+/// A birth that was checked: nothing in it exceeds what the client may have.
+pub(super) struct Granted {
+    pub(super) admission: Seq,
+    pub(super) client: Arc<RegisteredClient>,
+    pub(super) subject: Subject,
+    pub(super) device: Option<DeviceId>,
+    pub(super) scope: Scope,
+    pub(super) audience: Audience,
+    pub(super) refresh: bool,
+}
+
+/// What the answer is made of when the store says that the tokens were born.
+struct Expected {
+    pair: Pair,
+    request: [u8; 16],
+    form: Form,
+    terms: Terms,
+    refresh_token: Option<SecretText>,
+    generation: u32,
+    key_version: u8,
+}
+
+impl<S: Store> Authority<S> {
+    /// Issues tokens for a subject that the host has authenticated.
+    ///
+    /// # Durability
+    /// The ticket resolves when the tokens are on stable storage. Dropping it leaves them live.
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidScope`],
+    /// [`Error::InvalidTarget`], [`Error::InvalidRequest`] for a scope, audience, subject or device
+    /// that is malformed or exceeds the client's; [`Error::AccessDenied`] when the pair is taken
+    /// (policy `Reject`); [`Error::InvalidGrant`] when a revocation came in between;
+    /// [`Error::TemporarilyUnavailable`].
+    pub fn issue(&self, issue: Issue) -> Ticket<Issued, Error> {
+        let admission = self.inner.store.admission();
+        ticket(self.inner.issue(admission, issue))
+    }
+}
+
+impl<S: Store> Inner<S> {
+    fn issue(
+        self: &Arc<Self>,
+        admission: Seq,
+        issue: Issue,
+    ) -> Result<Ticket<Issued, Error>, Error> {
+        let Issue { subject, client_id, scope, audience, device, refresh } = issue;
+        let client = self
+            .clients
+            .get(&client_id)
+            .ok_or_else(|| Error::InvalidClient(Reason::new("unknown client")))?;
+        let subject = Subject::new(subject)
+            .map_err(|error| Error::InvalidRequest(Reason::with("subject", error)))?;
+        let device = device.map(DeviceId::new).transpose();
+        let device =
+            device.map_err(|error| Error::InvalidRequest(Reason::with("device", error)))?;
+        let scope = narrow_scope(scope.as_deref(), client.scopes())?;
+        let audience = self.narrow_audience(audience.as_deref(), &client)?;
+        let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
+        let refresh = refresh && wants_refresh && client.may_use(GrantType::RefreshToken);
+        self.give_birth(Granted { admission, client, subject, device, scope, audience, refresh })
+    }
+
+    /// The audience asked for within the client's, or all of the client's.
+    pub(super) fn narrow_audience(
+        &self,
+        asked: Option<&str>,
+        client: &RegisteredClient,
+    ) -> Result<Audience, Error> {
+        let own = client.audiences();
+        narrow_audience(asked, if own.is_empty() { &self.audience } else { own })
+    }
+
+    /// Mints, and has the store decide and keep what was minted.
+    pub(super) fn give_birth(
+        self: &Arc<Self>,
+        granted: Granted,
+    ) -> Result<Ticket<Issued, Error>, Error> {
+        let Granted { admission, client, subject, device, scope, audience, refresh } = granted;
+        let now = self.clock.read();
+        let key_version = self.handles.current_version();
+        let salt = random::<16>(&*self.entropy)?;
+        let request = request_digest(client.client_id(), scope.as_str(), audience.as_str());
+        let pair = Pair { client: client.id.clone(), subject: subject.clone(), device };
+        let family = self.store.draw(Near::Pair(&pair));
+        let grant = self.store.draw(Near::Pair(&pair));
+        let terms = Terms {
+            client: client.id.clone(),
+            subject,
+            scope,
+            audience: audience.to_shared(),
+            issued_at: now.unix,
+            expires_at: now.unix.plus(client.access_secs()),
+        };
+        let seed = Seed { pair: &pair, request: &request, salt: &salt, family, key_version };
+        let (form, handle) = self.form(&client, &terms, &seed)?;
+        let (refresh_token, refresh) = match refresh {
+            true => {
+                let (text, birth) = self.first_refresh(&client, family, key_version, now.unix)?;
+                (Some(text), Some(birth))
+            }
+            false => (None, None),
+        };
+        let verb = Verb::Issue(Box::new(store::Issue {
+            pair: pair.clone(),
+            policy: client.settings.pairs,
+            admission,
+            now,
+            family,
+            grant,
+            key_version,
+            salt,
+            request,
+            access: terms.birth(handle, form.tag()),
+            refresh,
+        }));
+        let generation = u32::from(refresh_token.is_some());
+        let expected =
+            Expected { pair, request, form, terms, refresh_token, generation, key_version };
+        let inner = Arc::clone(self);
+        Ok(self.store.apply(verb).and_then(move |outcome| inner.born(expected, outcome)))
+    }
+
+    /// The access token of a birth: random, or derived where the pair may get it again.
+    fn form(
+        &self,
+        client: &RegisteredClient,
+        terms: &Terms,
+        seed: &Seed<'_>,
+    ) -> Result<(Form, Option<(Locator, Digest)>), Error> {
+        let derived = matches!(client.settings.pairs, PairPolicy::Reuse { .. });
+        match client.format() {
+            TokenFormat::Opaque => {
+                let lives = terms.expires_at.since(terms.issued_at);
+                let locator = self.locate(seed.family, terms.issued_at, lives);
+                let secret = match derived {
+                    true => {
+                        let from = seed.reused(terms, Some(locator));
+                        self.derive.reused(seed.key_version, &from).ok_or_else(no_version)?
+                    }
+                    false => SecretBytes::new(random(&*self.entropy)?),
+                };
+                let kind = HandleKind::Access;
+                let (text, digest) = self.handle(seed.key_version, kind, locator, &secret)?;
+                Ok((Form::Opaque(text), Some((locator, digest))))
+            }
+            TokenFormat::Jwt => {
+                let jti = match derived {
+                    true => {
+                        let from = seed.reused(terms, None);
+                        self.derive.reused_jti(seed.key_version, &from).ok_or_else(no_version)?
+                    }
+                    false => random(&*self.entropy)?,
+                };
+                Ok((Form::Jwt { jti: jti_text(jti), keys: self.keys.current() }, None))
+            }
+        }
+    }
+
+    /// The refresh token of generation 1.
+    fn first_refresh(
+        &self,
+        client: &RegisteredClient,
+        family: u64,
+        key_version: u8,
+        now: Timestamp,
+    ) -> Result<(SecretText, RefreshBirth), Error> {
+        let secret = SecretBytes::new(random(&*self.entropy)?);
+        let locator = Locator { class: 0, bucket: 1, id: family };
+        let (text, digest) = self.handle(key_version, HandleKind::Refresh, locator, &secret)?;
+        let policy = client.settings.refresh;
+        let (expires_at, idle_secs) = (policy.expires_at(now), policy.idle_secs);
+        Ok((text, RefreshBirth { digest, expires_at, idle_secs }))
+    }
+
+    fn born(
+        &self,
+        expected: Expected,
+        outcome: Result<Outcome, StoreError>,
+    ) -> Result<Issued, Error> {
+        let Expected { pair, request, form, terms, refresh_token, generation, key_version } =
+            expected;
+        match outcome? {
+            Outcome::Issue(IssueOutcome::Issued { family, grant, admission }) => {
+                let decided = Decided { grant, family, generation, admission, key_version };
+                self.issued(form, terms, decided, refresh_token)
+            }
+            Outcome::Issue(IssueOutcome::Reused { family, grant, admission, mint }) => {
+                let decided = Decided {
+                    grant,
+                    family,
+                    generation: mint.generation,
+                    admission,
+                    key_version: mint.key_version,
+                };
+                let form = self.form_again(&pair, &request, &mint)?;
+                self.issued(form, terms.again(&mint), decided, None)
+            }
+            Outcome::Issue(IssueOutcome::PairTaken) => {
+                Err(Error::AccessDenied(Reason::new("the pair has a live login")))
+            }
+            Outcome::Issue(IssueOutcome::Revoked) => {
+                Err(Error::InvalidGrant(Reason::new("revoked while it was being issued")))
+            }
+            _ => Err(Error::ServerError(Reason::new("the store answered another question"))),
+        }
+    }
+
+    /// The access token that a pair has already, from what it was minted from.
+    fn form_again(&self, pair: &Pair, request: &[u8; 16], mint: &Mint) -> Result<Form, Error> {
+        let from = Reused {
+            pair,
+            salt: &mint.salt,
+            request,
+            locator: mint.locator,
+            issued_at: mint.issued_at,
+            expires_at: mint.expires_at,
+        };
+        let version = mint.key_version;
+        match mint.locator {
+            Some(locator) => {
+                let secret = self.derive.reused(version, &from).ok_or_else(no_version)?;
+                let (text, _) = self.handle(version, HandleKind::Access, locator, &secret)?;
+                Ok(Form::Opaque(text))
+            }
+            None => {
+                let jti = self.derive.reused_jti(version, &from).ok_or_else(no_version)?;
+                Ok(Form::Jwt { jti: jti_text(jti), keys: self.keys.current() })
+            }
+        }
+    }
+}
+
+/// What a derived access token follows from, beyond its terms.
+struct Seed<'a> {
+    pair: &'a Pair,
+    request: &'a [u8; 16],
+    salt: &'a [u8; 16],
+    family: u64,
+    key_version: u8,
+}
+
+impl<'a> Seed<'a> {
+    fn reused(&self, terms: &Terms, locator: Option<Locator>) -> Reused<'a> {
+        Reused {
+            pair: self.pair,
+            salt: self.salt,
+            request: self.request,
+            locator,
+            issued_at: terms.issued_at,
+            expires_at: terms.expires_at,
+        }
+    }
+}
+
+impl Terms {
+    /// What the store is told.
+    pub(super) fn birth(&self, handle: Option<(Locator, Digest)>, tag: u64) -> AccessBirth {
+        AccessBirth {
+            handle,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            scope: self.scope.clone(),
+            audience: Arc::clone(&self.audience),
+            tag,
+        }
+    }
+
+    /// The terms of a token that was minted before, for the same client and subject.
+    pub(super) fn again(self, mint: &Mint) -> Terms {
+        Terms {
+            scope: mint.scope.clone(),
+            audience: Arc::clone(&mint.audience),
+            issued_at: mint.issued_at,
+            expires_at: mint.expires_at,
+            ..self
+        }
+    }
+}
+
+/// The scope asked for, or all of `within` when none is (I9).
+pub(super) fn narrow_scope(asked: Option<&str>, within: &Scope) -> Result<Scope, Error> {
+    let Some(asked) = asked else { return Ok(within.clone()) };
+    let asked =
+        Scope::parse(asked).map_err(|error| Error::InvalidScope(Reason::with("scope", error)))?;
+    match asked.is_within(within) {
+        true => Ok(asked),
+        false => Err(Error::InvalidScope(Reason::new("the scope exceeds what was granted"))),
+    }
+}
+
+/// The audience asked for, or all of `within` when none is (I9).
+pub(super) fn narrow_audience(asked: Option<&str>, within: &Audience) -> Result<Audience, Error> {
+    let Some(asked) = asked else { return Ok(within.clone()) };
+    let asked = Audience::parse(asked)?;
+    match asked.is_within(within) && !asked.is_empty() {
+        true => Ok(asked),
+        false => Err(Error::InvalidTarget(Reason::new("the audience exceeds what was granted"))),
+    }
+}

@@ -1,0 +1,44 @@
+//! Lookups that most often answer at once: nothing is allocated and nobody waits unless the record
+//! is cold.
+
+use std::future::Future as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::Inner;
+use super::error::Error;
+use crate::store::{Find, Store, Ticket, TokenView};
+use crate::time::Reading;
+
+impl<S: Store> Inner<S> {
+    /// Looks a token up and goes on with what the store knows of it: before this returns where the
+    /// answer is at hand, inside the ticket otherwise. Dropping a ticket whose lookup is still under
+    /// way undoes nothing, since nothing has happened yet.
+    pub(super) fn find_then<T: Send + Unpin + 'static>(
+        self: &Arc<Self>,
+        find: Find,
+        now: Reading,
+        then: impl FnOnce(&Arc<Self>, Option<TokenView>) -> Ticket<T, Error> + Send + 'static,
+    ) -> Ticket<T, Error> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match pin!(self.store.find(find, now)).poll(&mut cx) {
+            Poll::Ready(Ok(view)) => then(self, view),
+            Poll::Ready(Err(error)) => Ticket::ready(Err(error.into())),
+            Poll::Pending => {
+                // A cold read: asked again, now on the heap. The store coalesces the two.
+                let again = self.store.find(find, now);
+                let inner = Arc::clone(self);
+                Ticket::slow(async move {
+                    let view = again.await?;
+                    then(&inner, view).await
+                })
+            }
+        }
+    }
+}
+
+/// A refusal before anything was enqueued is a ticket like any other.
+pub(super) fn ticket<T>(answer: Result<Ticket<T, Error>, Error>) -> Ticket<T, Error> {
+    answer.unwrap_or_else(|error| Ticket::ready(Err(error)))
+}

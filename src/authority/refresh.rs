@@ -1,0 +1,234 @@
+//! Refreshing: the presented token is spent, its successor is derived from it.
+//!
+//! The store says whether a redeem is the first, a retry or a replay. A retry derives everything
+//! again from what the store kept and the secret that the client presents, so a lost answer costs
+//! nothing and the store holds no secret.
+
+use std::sync::Arc;
+
+use super::Inner;
+use super::audience::Audience;
+use super::client::{GrantType, RegisteredClient, TokenFormat};
+use super::derive::{Redeemed, request_digest};
+use super::error::{Error, Reason};
+use super::issue::{narrow_audience, narrow_scope};
+use super::issued::Issued;
+use super::lookup::ticket;
+use super::mint::{Decided, Form, Terms, jti_text, no_version};
+use super::token::TokenRequest;
+use crate::codec::handle::{Handle, HandleKind};
+use crate::entropy::random;
+use crate::locator::{Digest, Locator};
+use crate::scope::Scope;
+use crate::secret::SecretText;
+use crate::store::{
+    Find, Mint, Outcome, Redeem, RedeemOutcome, Seq, Store, StoreError, Ticket, TokenView, Verb,
+};
+use crate::time::Reading;
+
+/// A refresh token in the hands of an authenticated client.
+struct Presented {
+    handle: Handle,
+    client: Arc<RegisteredClient>,
+    arrival: Seq,
+    now: Reading,
+    scope: Option<Scope>,
+    audience: Option<Audience>,
+    request: [u8; 16],
+}
+
+/// What the answer is made of once the store has decided.
+struct Expected {
+    presented: Presented,
+    grant: u64,
+    successor: Option<SecretText>,
+    form: Form,
+    terms: Terms,
+    key_version: u8,
+}
+
+impl<S: Store> Inner<S> {
+    pub(super) fn refresh(
+        self: &Arc<Self>,
+        arrival: Seq,
+        client: Arc<RegisteredClient>,
+        token: &str,
+        request: &TokenRequest<'_>,
+    ) -> Result<Ticket<Issued, Error>, Error> {
+        if !client.may_use(GrantType::RefreshToken) {
+            return Err(Error::UnauthorizedClient(Reason::new("no refresh_token")));
+        }
+        let handle = self
+            .handles
+            .parse(HandleKind::Refresh, token)
+            .map_err(|error| Error::InvalidGrant(Reason::with("no refresh token", error)))?;
+        let scope = request.scope.map(Scope::parse).transpose();
+        let scope = scope.map_err(|error| Error::InvalidScope(Reason::with("scope", error)))?;
+        let audience = request.audience.map(Audience::parse).transpose()?;
+        let digest = request_digest(
+            client.client_id(),
+            scope.as_ref().map_or("", Scope::as_str),
+            audience.as_ref().map_or("", Audience::as_str),
+        );
+        let find = Find::Family(handle.locator.id);
+        let now = self.clock.read();
+        let presented =
+            Presented { handle, client, arrival, now, scope, audience, request: digest };
+        Ok(self.find_then(find, now, move |inner, view| ticket(inner.redeem(presented, view))))
+    }
+
+    fn redeem(
+        self: &Arc<Self>,
+        presented: Presented,
+        view: Option<TokenView>,
+    ) -> Result<Ticket<Issued, Error>, Error> {
+        let family = view.filter(|view| view.live);
+        let family =
+            family.ok_or_else(|| Error::InvalidGrant(Reason::new("the family is not live")))?;
+        // RFC 6749 section 6: "the refresh token is bound to the client to which it was issued".
+        // Another client's try has no effect: it proves no theft of the owner's making.
+        if family.client != presented.client.id {
+            return Err(Error::InvalidGrant(Reason::new("another client's refresh token")));
+        }
+        let terms = self.terms(&presented, &family)?;
+        let key_version = self.handles.current_version();
+        let salt = random::<16>(&*self.entropy)?;
+        let rotates = presented.client.settings.refresh.rotates;
+        let generation = presented.handle.locator.bucket;
+        let next = generation.checked_add(u32::from(rotates));
+        let next = next.ok_or_else(|| Error::InvalidGrant(Reason::new("no generation left")))?;
+        let from = presented.derivation(next, &salt);
+        let (successor, successor_digest) = self.successor(rotates, key_version, &from)?.unzip();
+        let locator = (presented.client.format() == TokenFormat::Opaque).then(|| {
+            self.locate(from.family, terms.issued_at, terms.expires_at.since(terms.issued_at))
+        });
+        let (form, handle) = self.form_of(key_version, &from, locator)?;
+        let verb = Verb::Redeem(Box::new(Redeem {
+            family: from.family,
+            generation,
+            digest: presented.handle.digest,
+            arrival: presented.arrival,
+            now: presented.now,
+            retry_secs_max: self.retry_secs_max,
+            key_version,
+            salt,
+            request: presented.request,
+            successor: successor_digest,
+            access: terms.birth(handle, form.tag()),
+        }));
+        let grant = family.grant;
+        let expected = Expected { presented, grant, successor, form, terms, key_version };
+        let inner = Arc::clone(self);
+        Ok(self.store.apply(verb).and_then(move |outcome| inner.redeemed(expected, outcome)))
+    }
+
+    /// What the access token will say: never more than the family (I9).
+    fn terms(&self, presented: &Presented, family: &TokenView) -> Result<Terms, Error> {
+        let asked = presented.scope.as_ref().map(Scope::as_str);
+        let scope = narrow_scope(asked, &family.scope)?;
+        let asked = presented.audience.as_ref().map(Audience::as_str);
+        let audience = narrow_audience(asked, &Audience::parse(&family.audience)?)?;
+        let issued_at = presented.now.unix;
+        Ok(Terms {
+            client: family.client.clone(),
+            subject: family.subject.clone(),
+            scope,
+            audience: audience.to_shared(),
+            issued_at,
+            expires_at: issued_at.plus(presented.client.access_secs()),
+        })
+    }
+
+    /// The next refresh token, where there is one.
+    fn successor(
+        &self,
+        rotates: bool,
+        version: u8,
+        from: &Redeemed<'_>,
+    ) -> Result<Option<(SecretText, Digest)>, Error> {
+        if !rotates {
+            return Ok(None);
+        }
+        let secret = self.derive.successor(version, from).ok_or_else(no_version)?;
+        let locator = Locator { class: 0, bucket: from.generation, id: from.family };
+        self.handle(version, HandleKind::Refresh, locator, &secret).map(Some)
+    }
+
+    /// The access token: opaque at `locator`, or a JWT.
+    fn form_of(
+        &self,
+        version: u8,
+        from: &Redeemed<'_>,
+        locator: Option<Locator>,
+    ) -> Result<(Form, Option<(Locator, Digest)>), Error> {
+        match locator {
+            Some(locator) => {
+                let secret = self.derive.access(version, from).ok_or_else(no_version)?;
+                let (text, digest) = self.handle(version, HandleKind::Access, locator, &secret)?;
+                Ok((Form::Opaque(text), Some((locator, digest))))
+            }
+            None => {
+                let jti = self.derive.jti(version, from).ok_or_else(no_version)?;
+                Ok((Form::Jwt { jti: jti_text(jti), keys: self.keys.current() }, None))
+            }
+        }
+    }
+
+    fn redeemed(
+        &self,
+        expected: Expected,
+        outcome: Result<Outcome, StoreError>,
+    ) -> Result<Issued, Error> {
+        let Outcome::Redeem(outcome) = outcome? else {
+            return Err(Error::ServerError(Reason::new("the store answered another question")));
+        };
+        let family = expected.presented.handle.locator.id;
+        match outcome {
+            RedeemOutcome::Redeemed { generation, admission } => {
+                let Expected { grant, successor, form, terms, key_version, .. } = expected;
+                let decided = Decided { grant, family, generation, admission, key_version };
+                self.issued(form, terms, decided, successor)
+            }
+            RedeemOutcome::Retried { mint, admission } => self.retried(expected, &mint, admission),
+            RedeemOutcome::Replayed => {
+                let client = expected.presented.client.client_id();
+                tracing::warn!(%client, family, "a spent refresh token came back: family killed");
+                Err(Error::InvalidGrant(Reason::new("replayed")))
+            }
+            RedeemOutcome::OtherRequest => {
+                Err(Error::InvalidGrant(Reason::new("a retry with another request")))
+            }
+            RedeemOutcome::Dead => Err(Error::InvalidGrant(Reason::new("the family is dead"))),
+        }
+    }
+
+    /// The same tokens again, from what the store kept and the secret that was presented.
+    fn retried(&self, expected: Expected, mint: &Mint, admission: Seq) -> Result<Issued, Error> {
+        let Expected { presented, grant, terms, .. } = expected;
+        let from = presented.derivation(mint.generation, &mint.salt);
+        let rotated = mint.generation != presented.handle.locator.bucket;
+        let successor = self.successor(rotated, mint.key_version, &from)?;
+        let (form, _) = self.form_of(mint.key_version, &from, mint.locator)?;
+        let decided = Decided {
+            grant,
+            family: from.family,
+            generation: mint.generation,
+            admission,
+            key_version: mint.key_version,
+        };
+        self.issued(form, terms.again(mint), decided, successor.map(|(text, _)| text))
+    }
+}
+
+impl Presented {
+    /// What the tokens of `generation` follow from.
+    fn derivation<'a>(&'a self, generation: u32, salt: &'a [u8; 16]) -> Redeemed<'a> {
+        Redeemed {
+            family: self.handle.locator.id,
+            generation,
+            salt,
+            request: &self.request,
+            presented: &self.handle.secret,
+        }
+    }
+}

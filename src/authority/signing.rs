@@ -1,0 +1,318 @@
+//! Signing keys: sealed in the store, opened once, one of them active.
+//!
+//! The key of the highest rank signs; the others verify what they signed before. So rotating is one
+//! document, and a crash leaves the old key active or the new one.
+//!
+//! ```text
+//! document  format 1 | rank 8 | private bytes, sealed under the label "signing key <rank> <kid>"
+//! ```
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::birth;
+use super::error::{Error, OpenError, Reason};
+use super::lookup::ticket;
+use super::mint::Terms;
+use super::{Authority, Inner, documents};
+use crate::codec::algorithm::Algorithm;
+use crate::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims};
+use crate::codec::jws::SignError;
+use crate::codec::keyring::{Keyring, KeyringError};
+use crate::codec::keys::{KeyError, SigningKey};
+use crate::entropy::{Entropy, EntropyError};
+use crate::root_key::RootKey;
+use crate::secret::SecretText;
+use crate::store::{Outcome, Put, Store, Ticket, Verb};
+
+/// The algorithm of the key that a new store gets. Ed25519 signs the same payload to the same
+/// bytes, so that a retried refresh gives the whole JWT again; its tokens are also the shortest of
+/// the algorithms with a public key.
+const FIRST_ALGORITHM: Algorithm = Algorithm::EdDsa;
+
+const FORMAT: u8 = 1;
+
+/// Numbers key sets, so that a verifier sees without a lock whether its own is still the newest.
+static NEXT_SET: AtomicU64 = AtomicU64::new(1);
+
+/// The keys at one moment. A change makes another set.
+pub(super) struct KeySet {
+    id: u64,
+    ring: Keyring,
+    /// Rank of the active key.
+    rank: u64,
+}
+
+impl KeySet {
+    fn new(ring: Keyring, rank: u64) -> KeySet {
+        KeySet { id: NEXT_SET.fetch_add(1, Ordering::Relaxed), ring, rank }
+    }
+
+    /// Different for every set of the process.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn ring(&self) -> &Keyring {
+        &self.ring
+    }
+
+    /// A short name of the active key for the store's records.
+    pub(super) fn active_tag(&self) -> u64 {
+        let hash = blake3::hash(self.ring.active().kid().as_bytes());
+        hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
+    /// The JWT of these terms. A retry, too, is signed by the active key: the one that signed first
+    /// may have been retired since.
+    pub(super) fn sign(
+        &self,
+        issuer: &str,
+        terms: &Terms,
+        jti: &str,
+        birth: &str,
+    ) -> Result<SecretText, Error> {
+        let audience: Vec<&str> = terms.audience.split(' ').collect();
+        let claims = AccessClaims {
+            issuer,
+            subject: terms.subject.as_str(),
+            audience: &audience,
+            client_id: terms.client.as_str(),
+            scope: terms.scope.as_str(),
+            issued_at: terms.issued_at,
+            not_before: None,
+            expires_at: terms.expires_at,
+            jti,
+            extra: &BirthClaim(birth),
+        };
+        let key = self.ring.active();
+        let len = key.token_len(&claims).map_err(unsigned)?;
+        let mut out = vec![0; len];
+        key.sign_into(&claims, &mut out).map(SecretText::new).map_err(unsigned)
+    }
+}
+
+fn unsigned(error: SignError) -> Error {
+    Error::ServerError(Reason::with("the token could not be signed", error))
+}
+
+struct BirthClaim<'a>(&'a str);
+
+impl ExtraClaims for BirthClaim<'_> {
+    fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
+        claims.str(birth::CLAIM, self.0)
+    }
+}
+
+/// The signing keys of an authority.
+pub(super) struct SigningKeys {
+    current: RwLock<Arc<KeySet>>,
+    /// [`KeySet::id`] of the current set.
+    newest: AtomicU64,
+    /// Held while a change is decided by the store and made here.
+    changes: Mutex<()>,
+}
+
+impl SigningKeys {
+    /// Opens every key of `store`, and draws the first one for a store that has none.
+    pub(super) fn load<S: Store>(
+        store: &S,
+        root: &RootKey,
+        entropy: &dyn Entropy,
+    ) -> Result<SigningKeys, OpenError> {
+        let mut keys = Vec::new();
+        for document in documents::all(store, documents::SIGNING_KEY)? {
+            let (rank, sealed) = split(&document.body).ok_or(UNREADABLE)?;
+            let kid = &*document.name;
+            let bytes = root
+                .unseal(&label(rank, kid), sealed)
+                .ok_or(OpenError::WrongKey { what: "a signing key" })?;
+            let key = SigningKey::from_private_bytes(&bytes).map_err(key_error)?;
+            if sealed.first() != Some(&root.current()) {
+                // A root key version can be retired only when nothing is sealed under it.
+                apply(store, put(root, entropy, &key, rank, false)?)?;
+            }
+            keys.push((rank, key));
+        }
+        if keys.is_empty() {
+            let key = SigningKey::generate(FIRST_ALGORITHM, None, entropy).map_err(key_error)?;
+            apply(store, put(root, entropy, &key, 1, true)?)?;
+            keys.push((1, key));
+        }
+        keys.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        let mut keys = keys.into_iter();
+        let (rank, active) = keys.next().ok_or(UNREADABLE)?;
+        let mut ring = Keyring::new(active);
+        for (_, key) in keys {
+            ring = ring.with_retired(key.verifying_key()).map_err(|_| UNREADABLE)?;
+        }
+        let set = KeySet::new(ring, rank);
+        let newest = AtomicU64::new(set.id);
+        Ok(SigningKeys { current: RwLock::new(Arc::new(set)), newest, changes: Mutex::new(()) })
+    }
+
+    pub(super) fn current(&self) -> Arc<KeySet> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a set with that id is still the current one.
+    pub(super) fn is_current(&self, id: u64) -> bool {
+        self.newest.load(Ordering::Acquire) == id
+    }
+
+    fn replace(&self, set: KeySet) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        self.newest.store(set.id, Ordering::Release);
+        *current = Arc::new(set);
+    }
+}
+
+/// The signing keys of an [`Authority`].
+#[must_use]
+pub struct Keys<'a, S: Store> {
+    inner: &'a Arc<Inner<S>>,
+}
+
+impl<S: Store> Authority<S> {
+    /// The signing keys. A new store has one Ed25519 key.
+    pub fn keys(&self) -> Keys<'_, S> {
+        Keys { inner: &self.inner }
+    }
+}
+
+impl<S: Store> Keys<'_, S> {
+    /// Makes `key` the one that signs. The one before it is retired: it verifies what it signed.
+    ///
+    /// # Durability
+    /// The key is stored sealed under the root key; the ticket resolves when it is on stable
+    /// storage.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] when there is a key of that `kid`, or too many keys;
+    /// [`Error::TemporarilyUnavailable`].
+    pub fn import(&self, key: SigningKey) -> Ticket<(), Error> {
+        ticket(self.inner.add_key(key))
+    }
+
+    /// Draws a fresh key and makes it the one that signs; the ticket gives its `kid`.
+    ///
+    /// # Durability
+    /// As [`Keys::import`].
+    ///
+    /// # Errors
+    /// As [`Keys::import`]; [`Error::InvalidRequest`] also for RSA, whose keys are imported alone.
+    pub fn generate(&self, algorithm: Algorithm) -> Ticket<String, Error> {
+        let key = match SigningKey::generate(algorithm, None, &*self.inner.entropy) {
+            Ok(key) => key,
+            Err(error) => return Ticket::ready(Err(bad_key(error))),
+        };
+        let kid = key.kid().to_owned();
+        self.import(key).and_then(move |added| added.map(|()| kid))
+    }
+
+    /// Takes a retired key out: whatever it signed is refused from now on.
+    ///
+    /// # Durability
+    /// The ticket resolves when it is on stable storage; it is in effect before that.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for an unknown `kid` and for the key that signs;
+    /// [`Error::TemporarilyUnavailable`].
+    pub fn retire(&self, kid: &str) -> Ticket<(), Error> {
+        ticket(self.inner.drop_key(kid))
+    }
+
+    /// The `kid` of the key that signs.
+    #[must_use]
+    pub fn active_kid(&self) -> String {
+        self.inner.keys.current().ring.active().kid().to_owned()
+    }
+
+    /// The algorithm of the key that signs.
+    #[must_use]
+    pub fn active_algorithm(&self) -> Algorithm {
+        self.inner.keys.current().ring.active().algorithm()
+    }
+
+    /// The public keys as a JWK Set (RFC 7517 section 5), retired ones included.
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        self.inner.keys.current().ring.jwks()
+    }
+}
+
+impl<S: Store> Inner<S> {
+    fn add_key(self: &Arc<Self>, key: SigningKey) -> Result<Ticket<(), Error>, Error> {
+        let _changes = self.keys.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = self.keys.current();
+        let rank = set.rank.saturating_add(1);
+        let put = put(&self.root, &*self.entropy, &key, rank, true)?;
+        let ring = set.ring.with_active(key).map_err(bad_ring)?;
+        let inner = Arc::clone(self);
+        Ok(self.store.apply(Verb::Put(put)).and_then(move |outcome| match outcome? {
+            Outcome::Put(true) => {
+                inner.keys.replace(KeySet::new(ring, rank));
+                Ok(())
+            }
+            _ => Err(Error::InvalidRequest(Reason::new("there is a key of that kid"))),
+        }))
+    }
+
+    fn drop_key(self: &Arc<Self>, kid: &str) -> Result<Ticket<(), Error>, Error> {
+        let _changes = self.keys.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = self.keys.current();
+        let ring = set.ring.without(kid).map_err(bad_ring)?;
+        // Refused first, forgotten next.
+        self.keys.replace(KeySet::new(ring, set.rank));
+        let put =
+            Put { kind: documents::SIGNING_KEY, name: Arc::from(kid), body: None, create: false };
+        Ok(self.store.apply(Verb::Put(put)).and_then(|outcome| Ok(outcome.map(|_| ())?)))
+    }
+}
+
+const UNREADABLE: OpenError = OpenError::Document { what: "signing key" };
+
+fn key_error(error: KeyError) -> OpenError {
+    OpenError::Key(Arc::new(error))
+}
+
+fn bad_key(error: KeyError) -> Error {
+    Error::InvalidRequest(Reason::with("no such key can be made", error))
+}
+
+fn bad_ring(error: KeyringError) -> Error {
+    Error::InvalidRequest(Reason::with("the keys cannot be changed so", error))
+}
+
+fn label(rank: u64, kid: &str) -> String {
+    format!("signing key {rank} {kid}")
+}
+
+fn split(body: &[u8]) -> Option<(u64, &[u8])> {
+    let (rank, sealed) = body.strip_prefix(&[FORMAT])?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*rank), sealed))
+}
+
+fn put(
+    root: &RootKey,
+    entropy: &dyn Entropy,
+    key: &SigningKey,
+    rank: u64,
+    create: bool,
+) -> Result<Put, EntropyError> {
+    let mut body = vec![FORMAT];
+    body.extend_from_slice(&rank.to_be_bytes());
+    body.extend(root.seal(&label(rank, key.kid()), &key.to_private_bytes(), entropy)?);
+    Ok(Put {
+        kind: documents::SIGNING_KEY,
+        name: Arc::from(key.kid()),
+        body: Some(Arc::from(body)),
+        create,
+    })
+}
+
+/// Opening waits for its own writes.
+fn apply<S: Store>(store: &S, put: Put) -> Result<(), OpenError> {
+    store.apply(Verb::Put(put)).wait()?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! The token endpoint (RFC 6749 section 3.2) without HTTP: a request from a client, tokens or a
+//! refusal.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::caller::Caller;
+use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
+use super::error::{Error, Reason};
+use super::issue::{Granted, narrow_scope};
+use super::issued::Issued;
+use super::lookup::ticket;
+use super::{Authority, Inner};
+use crate::ids::Subject;
+use crate::scope::Scope;
+use crate::store::{Seq, Store, Ticket};
+
+/// What a client asks the authority for.
+#[derive(Clone, Copy)]
+#[must_use = "nothing is asked for until the authority gets it"]
+pub struct TokenRequest<'a> {
+    pub(super) grant: Grant<'a>,
+    pub(super) caller: &'a Caller,
+    pub(super) scope: Option<&'a str>,
+    pub(super) audience: Option<&'a str>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Grant<'a> {
+    ClientCredentials,
+    Refresh(&'a str),
+}
+
+impl<'a> TokenRequest<'a> {
+    /// An access token for the client itself (RFC 6749 section 4.4). Its subject is the client id,
+    /// and there is never a refresh token with it.
+    pub fn client_credentials(caller: &'a Caller) -> TokenRequest<'a> {
+        TokenRequest { grant: Grant::ClientCredentials, caller, scope: None, audience: None }
+    }
+
+    /// A fresh access token for a refresh token (RFC 6749 section 6). Where the client's refresh
+    /// tokens rotate, the presented one is spent and its successor comes with the answer; asked
+    /// again after a lost answer, it gives the same tokens.
+    pub fn refresh(refresh_token: &'a str, caller: &'a Caller) -> TokenRequest<'a> {
+        TokenRequest { grant: Grant::Refresh(refresh_token), caller, scope: None, audience: None }
+    }
+
+    /// The scope, space-delimited, within what was granted; all of it by default.
+    pub fn scope(self, scope: &'a str) -> TokenRequest<'a> {
+        TokenRequest { scope: Some(scope), ..self }
+    }
+
+    /// The audience, space-delimited, within what was granted; all of it by default.
+    pub fn audience(self, audience: &'a str) -> TokenRequest<'a> {
+        TokenRequest { audience: Some(audience), ..self }
+    }
+}
+
+impl fmt::Debug for TokenRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let grant = match self.grant {
+            Grant::ClientCredentials => "client_credentials",
+            Grant::Refresh(_) => "refresh_token",
+        };
+        write!(f, "TokenRequest({grant} of {:?})", self.caller)
+    }
+}
+
+impl<S: Store> Authority<S> {
+    /// Answers a token request.
+    ///
+    /// # Durability
+    /// The ticket resolves when the tokens, and the spending of a refresh token, are on stable
+    /// storage; a replay is answered when its family's death is. Dropping the ticket undoes nothing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] when the caller does not authenticate;
+    /// [`Error::UnauthorizedClient`] when it may not use the grant type; [`Error::InvalidGrant`] for
+    /// a refresh token that is unknown, expired, revoked, another client's or replayed;
+    /// [`Error::InvalidScope`] and [`Error::InvalidTarget`] for more than was granted;
+    /// [`Error::AccessDenied`] when the pair is taken; [`Error::TemporarilyUnavailable`] when the
+    /// store cannot do it or cannot say whether it did.
+    pub fn token(&self, request: &TokenRequest<'_>) -> Ticket<Issued, Error> {
+        // Noted before the client is authenticated: a revocation in between outlives this request.
+        let admission = self.inner.store.admission();
+        ticket(self.inner.token(admission, request))
+    }
+}
+
+impl<S: Store> Inner<S> {
+    fn token(
+        self: &Arc<Self>,
+        admission: Seq,
+        request: &TokenRequest<'_>,
+    ) -> Result<Ticket<Issued, Error>, Error> {
+        let client = self.authenticate(request.caller)?;
+        match request.grant {
+            Grant::ClientCredentials => self.client_credentials(admission, client, request),
+            Grant::Refresh(token) => self.refresh(admission, client, token, request),
+        }
+    }
+
+    fn client_credentials(
+        self: &Arc<Self>,
+        admission: Seq,
+        client: Arc<RegisteredClient>,
+        request: &TokenRequest<'_>,
+    ) -> Result<Ticket<Issued, Error>, Error> {
+        if !client.may_use(GrantType::ClientCredentials) {
+            return Err(Error::UnauthorizedClient(Reason::new("no client_credentials")));
+        }
+        let asked = narrow_scope(request.scope, client.scopes())?;
+        let scope = without_refresh(&asked)?;
+        let audience = self.narrow_audience(request.audience, &client)?;
+        let subject = Subject::new(client.client_id())
+            .map_err(|error| Error::ServerError(Reason::with("subject", error)))?;
+        self.give_birth(Granted {
+            admission,
+            client,
+            subject,
+            device: None,
+            scope,
+            audience,
+            refresh: false,
+        })
+    }
+}
+
+/// RFC 6749 section 4.4.3: "A refresh token SHOULD NOT be included", so the scope does not promise
+/// one.
+fn without_refresh(scope: &Scope) -> Result<Scope, Error> {
+    let kept: Vec<&str> = scope.tokens().filter(|t| !REFRESH_SCOPES.contains(t)).collect();
+    Scope::parse(&kept.join(" ")).map_err(|error| Error::ServerError(Reason::with("scope", error)))
+}
