@@ -19,6 +19,9 @@ use mintage::locator::Locator;
 use mintage::root_key::RootKey;
 use mintage::secret::SecretBytes;
 use mintage::time::Timestamp;
+use ring::rand::SystemRandom;
+use ring::rsa;
+use ring::signature::{self, UnparsedPublicKey};
 
 struct Counting;
 
@@ -78,7 +81,41 @@ fn the_hot_path_allocates_nothing() -> Result<(), Box<dyn Error>> {
     for algorithm in [Algorithm::Hs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa] {
         jwts(algorithm)?;
     }
+    rsa_adds_nothing_to_ring(Algorithm::Rs256, &signature::RSA_PKCS1_SHA256)?;
+    rsa_adds_nothing_to_ring(Algorithm::Ps256, &signature::RSA_PSS_SHA256)?;
     handles()
+}
+
+/// ring allocates when it signs and verifies with RSA; we allocate exactly what it does.
+fn rsa_adds_nothing_to_ring(
+    algorithm: Algorithm,
+    padding: &'static dyn signature::RsaEncoding,
+) -> Result<(), Box<dyn Error>> {
+    let pem = include_str!("data/rsa2048.pk8.pem");
+    let key = SigningKey::from_pem(algorithm, None, pem)?;
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = base64_simd::STANDARD.decode_to_vec(base64)?;
+    let bare = rsa::KeyPair::from_pkcs8(&der).map_err(|error| error.to_string())?;
+    let parameters = match algorithm {
+        Algorithm::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+        _ => &signature::RSA_PKCS1_2048_8192_SHA256,
+    };
+    let (mut out, mut raw) = ([0; 1_024], [0; 256]);
+    let rng = SystemRandom::new();
+    let (ours, signed) = allocations(|| key.sign_into(&CLAIMS, &mut out));
+    let token = signed?;
+    let (input, _) = token.rsplit_once('.').ok_or("no signature")?;
+    let (rings, signed) = allocations(|| bare.sign(padding, &rng, input.as_bytes(), &mut raw));
+    assert_eq!((ours, signed.is_ok()), (rings, true), "{algorithm} sign");
+
+    let verifier = Verifier::new("https://as.example", &["b"], 0);
+    let (ring, mut scratch) = (Keyring::new(key), Scratch::new());
+    let (ours, verified) =
+        allocations(|| verifier.verify(&ring, token.as_bytes(), NOW, &mut scratch).is_ok());
+    let public = UnparsedPublicKey::new(parameters, bare.public().as_ref());
+    let (rings, bare_verified) = allocations(|| public.verify(input.as_bytes(), &raw).is_ok());
+    assert_eq!((ours, verified), (rings, bare_verified), "{algorithm} verify");
+    Ok(())
 }
 
 fn jwts(algorithm: Algorithm) -> Result<(), Box<dyn Error>> {

@@ -207,6 +207,18 @@ fn a_taken_out_key_verifies_nothing_more() -> Tested {
 }
 
 #[test]
+fn verified_claims_outlive_the_ring_and_the_token() -> Tested {
+    let mut scratch = Scratch::new();
+    let verified = {
+        let key = generated(Algorithm::EdDsa, "a-kid-of-this-ring")?;
+        let token = token_of(&key)?;
+        verifier(0).verify(&Keyring::new(key), token.as_bytes(), NOW, &mut scratch)?
+    };
+    assert_eq!((verified.kid(), verified.subject()), ("a-kid-of-this-ring", "u1"));
+    Ok(())
+}
+
+#[test]
 fn every_flipped_bit_and_every_cut_is_refused() -> Tested {
     for algorithm in [Algorithm::Hs256, Algorithm::EdDsa] {
         let key = generated(algorithm, "k1")?;

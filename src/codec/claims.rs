@@ -80,6 +80,20 @@ impl<'a> AccessClaims<'a> {
 
 /// Claims beyond the standard ones. It is called twice per token, for the length and for the
 /// text, and must write the same both times.
+///
+/// # Examples
+/// ```
+/// use mintage::codec::claims::{ClaimsWriter, ExtraClaims};
+/// use mintage::codec::jws::SignError;
+///
+/// struct Session<'a>(&'a str);
+///
+/// impl ExtraClaims for Session<'_> {
+///     fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
+///         claims.str("sid", self.0)
+///     }
+/// }
+/// ```
 pub trait ExtraClaims {
     /// Writes the claims, each name once.
     ///

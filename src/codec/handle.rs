@@ -11,6 +11,23 @@
 //! h = BLAKE3-keyed(subkey of the version, block); digest = h[..16], mac = h[16..24]
 //! crc32 over prefix, organisation and the body before it: a scanner needs no key to check it
 //! ```
+//!
+//! # Examples
+//! ```
+//! use mintage::codec::handle::{HandleBuf, HandleKeys, HandleKind};
+//! use mintage::ids::OrgId;
+//! use mintage::locator::Locator;
+//! use mintage::root_key::RootKey;
+//! use mintage::secret::SecretBytes;
+//!
+//! let keys = HandleKeys::new(&RootKey::from_bytes(1, [7; 32]), OrgId::new("00D1")?)?;
+//! let locator = Locator { class: 6, bucket: 29_000_000, id: 42 };
+//! let mut out = HandleBuf::new();
+//! let digest = keys.mint(HandleKind::Access, locator, &SecretBytes::new([9; 32]), &mut out);
+//! let handle = keys.parse(HandleKind::Access, out.as_str())?;
+//! assert_eq!((handle.digest, handle.locator), (digest, locator));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 

@@ -6,17 +6,16 @@ use std::fmt;
 /// One change of a batch: a key, and its value or `None` to remove it.
 pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
+/// A key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// An ordered table of small values, owned by one thread.
 pub trait Checkpoint: Send {
     /// The greatest key in `low..=key`, with its value.
     ///
     /// # Errors
     /// [`CheckpointError`].
-    fn last_up_to(
-        &self,
-        low: &[u8],
-        key: &[u8],
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, CheckpointError>;
+    fn last_up_to(&self, low: &[u8], key: &[u8]) -> Result<Option<KeyValue>, CheckpointError>;
 
     /// Hands every pair in `low..high` to `each`, in order, until it answers `false`.
     ///

@@ -201,6 +201,11 @@ impl<J: Journal> Core<J> {
         Seq(self.seq.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
+    /// Enqueues a unit, with the mark of time that recovery goes on from.
+    pub(crate) fn append(&self, records: &[Record], lane: Lane) -> Result<Appended, StoreError> {
+        self.journal.append(records, lane, self.time.mark())
+    }
+
     pub(crate) fn draw(&self, near: Near<'_>) -> u64 {
         let shard = match near {
             Near::Pair(pair) => shard_of_pair(self.names.unique(pair)),
@@ -219,7 +224,7 @@ impl<J: Journal> Core<J> {
 
     fn lock_of(&self, id: u64) -> &RwLock<Shard> {
         // The mask keeps the index within the 64 shards that `new` made.
-        &self.shards[(id & (SHARDS as u64 - 1)) as usize]
+        &self.shards[usize::from(id.to_le_bytes()[0]) & (SHARDS - 1)]
     }
 
     /// I4: whether what was admitted then was never revoked since, by anything above it.
@@ -231,7 +236,7 @@ impl<J: Journal> Core<J> {
     pub(crate) fn intern(&self, text: &Arc<str>, records: &mut Vec<Record>) -> u64 {
         let id = self.names.set(text);
         let published = self.journal.published();
-        if !read(&self.sets).get(&id).is_some_and(|set| set.lsn <= published) {
+        if read(&self.sets).get(&id).is_none_or(|set| set.lsn > published) {
             records.push(Record::Set(SetRow { id, text: Arc::clone(text) }));
         }
         id
@@ -467,9 +472,9 @@ impl<J: Journal> Core<J> {
                 let (id, grant) = (row.id, row.grant);
                 shard.families.insert(id, FamilyEntry::new(row, lsn));
                 if let Some(grant) = shard.grants.get_mut(&grant)
-                    && !grant.families.contains(&id)
+                    && let Err(at) = grant.families.binary_search(&id)
                 {
-                    grant.families.push(id);
+                    grant.families.insert(at, id);
                 }
             }
             Record::Grant(row) => {
@@ -495,7 +500,7 @@ impl<J: Journal> Core<J> {
             Record::Document(row) => {
                 let key = (row.kind, Arc::clone(&row.name));
                 let mut documents = write(&self.documents);
-                if !documents.get(&key).is_some_and(|d| d.lsn >= lsn) {
+                if documents.get(&key).is_none_or(|d| d.lsn < lsn) {
                     documents.insert(key, Staged::new(row, lsn));
                 }
             }

@@ -213,7 +213,7 @@ impl Store for DurableStore {
                 Some(decided) => decided,
                 None => return self.inner.revoke_cold(revoke),
             },
-            Verb::Put(put) => core.put(put, core.now(self.inner.clock.read())),
+            Verb::Put(put) => core.put(put),
         };
         decided.unwrap_or_else(|error| Ticket::ready(Err(error)))
     }
@@ -311,7 +311,7 @@ impl Inner {
         for thread in threads.by_ref().take(2) {
             let _ = thread.join();
         }
-        self.follower.shared.stop();
+        self.follower.stop();
         for thread in threads {
             let _ = thread.join();
         }
@@ -361,8 +361,7 @@ impl Opening<'_> {
         let found = self.superblock.state.clone();
         let recovery = Recovery::new(storage.as_ref(), &chain_key, &found)?;
         let (gone, gone_rows) = bounded(GONE_MAX);
-        let pen = Pen::default();
-        let mut core = Core::new(pen, self.key, 1, HighWater::resume(Timestamp(0), self.now()));
+        let mut core = Core::new(Pen, self.key, 1, HighWater::resume(Timestamp(0), self.now()));
 
         let table = self.open_table(&recovery)?;
         let (table, after) =
@@ -372,12 +371,7 @@ impl Opening<'_> {
                     (table, after)
                 }
                 None => {
-                    core = Core::new(
-                        Pen::default(),
-                        self.key,
-                        1,
-                        HighWater::resume(Timestamp(0), self.now()),
-                    );
+                    core = Core::new(Pen, self.key, 1, HighWater::resume(Timestamp(0), self.now()));
                     (self.fresh_table()?, Lsn(0))
                 }
             };
@@ -393,6 +387,12 @@ impl Opening<'_> {
                 reason: "the log ends before what the checkpoint holds",
             });
         }
+        // What a killed process wrote, names too, may be in the page cache alone: it counts from here
+        // on, so it must be on disk.
+        let at = recovered.end.segment;
+        let path = storage.path().join(super::segment::segment_name(at));
+        recovered.file.sync().map_err(StoreError::io("sync", path))?;
+        storage.sync_names().map_err(StoreError::io("sync", storage.path()))?;
         let block = self.take_block(&recovered)?;
         let high_water = recovered.high_water.max(self.superblock.state.high_water);
         let now = self.now();
@@ -484,7 +484,8 @@ impl Opening<'_> {
         let core = Arc::new(core.with_journal(|_| Arc::clone(&log)));
         let (reads, read_requests) = bounded::<ColdRead>(READS_MAX);
         let state = Arc::new(FollowerState::default());
-        let follower = Arc::new(FollowerHandle::new(reads, Arc::clone(&state)));
+        let (wake, wakes) = bounded(1);
+        let follower = Arc::new(FollowerHandle::new(reads, wake, Arc::clone(&state)));
         let is_stopping = Arc::new(AtomicBool::new(false));
         let reader_of = |log: &Arc<Log>, storage: &Arc<dyn Storage>| {
             let (log, storage) = (Arc::clone(log), Arc::clone(storage));
@@ -504,6 +505,7 @@ impl Opening<'_> {
             new_reader: Box::new(new_reader),
             store_id,
             reads: read_requests,
+            wakes,
             gone: gone_rows,
             clock: Arc::clone(&self.options.clock),
             state,
@@ -532,10 +534,7 @@ impl Opening<'_> {
         };
         let writer = Arc::clone(&log);
         for (name, run) in [
-            (
-                "mintage-writer",
-                Box::new(move || writer.write_until_closed()) as Box<dyn FnOnce() + Send>,
-            ),
+            ("mintage-writer", Box::new(move || writer.run()) as Box<dyn FnOnce() + Send>),
             ("mintage-keeper", Box::new(move || keeper.run())),
             ("mintage-follower", Box::new(move || tail.run())),
         ] {
@@ -673,7 +672,6 @@ fn boot_id() -> [u8; 16] {
 }
 
 /// The journal of a state that is being loaded: nothing is written yet.
-#[derive(Default)]
 struct Pen;
 
 impl Journal for Pen {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam::channel::{Receiver, Sender, TrySendError};
 
 use super::checkpoint::{CheckpointError, CheckpointHome};
 use super::core::revocation_in;
@@ -100,6 +100,7 @@ impl Future for ColdAnswer {
 /// What the rest of the store sees of the follower.
 pub(crate) struct FollowerHandle {
     reads: Sender<ColdRead>,
+    wake: Sender<()>,
     pub(crate) shared: Arc<FollowerState>,
 }
 
@@ -134,15 +135,21 @@ impl FollowerState {
         tracing::warn!(%error, "background work failed");
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
-
-    pub(crate) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::SeqCst);
-    }
 }
 
 impl FollowerHandle {
-    pub(crate) fn new(reads: Sender<ColdRead>, shared: Arc<FollowerState>) -> FollowerHandle {
-        FollowerHandle { reads, shared }
+    pub(crate) fn new(
+        reads: Sender<ColdRead>,
+        wake: Sender<()>,
+        shared: Arc<FollowerState>,
+    ) -> FollowerHandle {
+        FollowerHandle { reads, wake, shared }
+    }
+
+    /// Lets the follower end once it has applied what is published.
+    pub(crate) fn stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::SeqCst);
+        let _ = self.wake.try_send(());
     }
 
     /// Asks the checkpoint for an access token.
@@ -165,6 +172,7 @@ pub(crate) struct Follower {
     pub(crate) new_reader: Box<dyn Fn() -> LogReader + Send>,
     pub(crate) store_id: [u8; 16],
     pub(crate) reads: Receiver<ColdRead>,
+    pub(crate) wakes: Receiver<()>,
     pub(crate) gone: Receiver<Record>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) state: Arc<FollowerState>,
@@ -184,7 +192,7 @@ impl Follower {
             let worked = match step {
                 Ok(worked) => worked,
                 Err(error) => {
-                    self.lose(error);
+                    self.lose(&error);
                     if stopping {
                         return;
                     }
@@ -200,15 +208,14 @@ impl Follower {
             if hardened.elapsed() >= HARDEN_EVERY {
                 hardened = Instant::now();
                 if let Err(error) = self.tidy() {
-                    self.lose(error);
+                    self.lose(&error);
                 }
             }
             if !worked {
-                match self.reads.recv_timeout(IDLE) {
-                    Ok(read) => self.waiting.push(read),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    // Whoever could ask is gone; what is published is still applied.
-                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(IDLE),
+                crossbeam::channel::select! {
+                    recv(self.reads) -> read => self.waiting.extend(read),
+                    recv(self.wakes) -> _ => {}
+                    default(IDLE) => {}
                 }
             }
         }
@@ -266,7 +273,7 @@ impl Follower {
                 Err(error) => {
                     // The read stays open: the rebuilt table answers it, or time does.
                     self.waiting.push(read);
-                    self.lose(error);
+                    self.lose(&error);
                     return;
                 }
             }
@@ -274,8 +281,8 @@ impl Follower {
     }
 
     /// Everything the table held is in the log or dead: begins again from there.
-    fn lose(&mut self, error: CheckpointError) {
-        self.state.note_error(unusable(&error));
+    fn lose(&mut self, error: &CheckpointError) {
+        self.state.note_error(unusable(error));
         self.state.applied.store(0, Ordering::SeqCst);
         self.table = None;
         self.whole_from = self.log.published();

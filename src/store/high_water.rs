@@ -44,6 +44,11 @@ impl HighWater {
         Timestamp(self.mark.fetch_max(seen, Ordering::SeqCst).max(seen))
     }
 
+    /// The mark as it stands.
+    pub(crate) fn mark(&self) -> Timestamp {
+        Timestamp(self.mark.load(Ordering::SeqCst))
+    }
+
     /// The host says that the clock is right, however far it jumped.
     pub(crate) fn confirm(&self, reading: Reading) {
         let passed = reading.elapsed.as_secs().saturating_sub(self.opened_elapsed_secs);

@@ -49,8 +49,12 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn run(self) {
         while !self.is_stopping.load(Ordering::SeqCst) {
-            if let Err(error) = self.tick() {
-                self.follower.shared.note_error(error);
+            match self.tick() {
+                // What the log refuses while it is being closed is no error of ours.
+                Err(error) if !self.is_stopping.load(Ordering::SeqCst) => {
+                    self.follower.shared.note_error(error);
+                }
+                _ => {}
             }
             let _ = self.nudges.recv_timeout(IDLE);
         }

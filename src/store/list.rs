@@ -89,10 +89,9 @@ impl<J: Journal> Core<J> {
         let published = self.journal.published();
         let Some(entry) = shard.grants.get(&id) else { return };
         let Some(grant) = entry.state.visible(published) else { return };
-        let mut families: Vec<u64> =
-            entry.families.iter().copied().filter(|family| *family > after).collect();
-        families.sort_unstable();
-        for family in families {
+        // The list is in the order of the identifiers.
+        let from = entry.families.partition_point(|family| *family <= after);
+        for family in entry.families.iter().skip(from).copied() {
             if page.grants.len() >= limit {
                 return;
             }

@@ -103,8 +103,8 @@ impl Log {
         let segment_len = usize::try_from(superblock.state.segment_len).unwrap_or(usize::MAX);
         let ready = superblock.state.last_segment;
         let published = Lsn(resume.at.next.0 - 1);
-        let ahead = (ready - resume.at.segment) as usize * (segment_len - BLOCK);
-        let room = segment_len.saturating_sub(resume.at.offset) + ahead;
+        let ahead = (ready - resume.at.segment) * (segment_len - BLOCK) as u64;
+        let room = segment_len.saturating_sub(resume.at.offset) as u64 + ahead;
         Arc::new_cyclic(|me| Log {
             storage,
             key: resume.key,
@@ -124,7 +124,7 @@ impl Log {
             device: Mutex::new(Device { file: resume.file, at: resume.at }),
             superblock: Mutex::new(superblock),
             published: AtomicU64::new(published.0),
-            room: AtomicU64::new(room as u64),
+            room: AtomicU64::new(room),
             is_full: AtomicBool::new(false),
             ready: AtomicU64::new(ready),
             groups: AtomicU64::new(0),
@@ -136,9 +136,17 @@ impl Log {
         })
     }
 
+    /// The writer's thread. If it dies, every ticket is answered and the store refuses writes.
+    pub(crate) fn run(&self) {
+        let life = std::panic::AssertUnwindSafe(|| self.write_until_closed());
+        if std::panic::catch_unwind(life).is_err() {
+            self.fail(&Arc::new(io::Error::other("the writer panicked")));
+        }
+    }
+
     /// The writer's life: commits what is queued, seals the tail when there is nothing to do, ends
     /// when the log is closed and empty.
-    pub(crate) fn write_until_closed(&self) {
+    fn write_until_closed(&self) {
         loop {
             self.commit_queued();
             let mut queue = lock(&self.queue);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome};
+use super::checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
 
 type Table = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 
@@ -11,6 +11,15 @@ type Table = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryCheckpointHome {
     table: Table,
+}
+
+impl MemoryCheckpointHome {
+    /// A table of its own with what this one holds now, as a copy of a directory would be.
+    #[must_use]
+    pub fn copy(&self) -> MemoryCheckpointHome {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        MemoryCheckpointHome { table: Arc::new(Mutex::new(table)) }
+    }
 }
 
 impl CheckpointHome for MemoryCheckpointHome {
@@ -27,11 +36,7 @@ impl CheckpointHome for MemoryCheckpointHome {
 struct MemoryCheckpoint(Table);
 
 impl Checkpoint for MemoryCheckpoint {
-    fn last_up_to(
-        &self,
-        low: &[u8],
-        key: &[u8],
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, CheckpointError> {
+    fn last_up_to(&self, low: &[u8], key: &[u8]) -> Result<Option<KeyValue>, CheckpointError> {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = table.range(low.to_vec()..=key.to_vec()).next_back();
         Ok(found.map(|(key, value)| (key.clone(), value.clone())))

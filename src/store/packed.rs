@@ -525,10 +525,13 @@ impl Packed {
     }
 }
 
-/// The leaves that one batch changes: region, new rows, bytes before.
+/// Region, new rows, and the bytes before, where there were any.
+type ChangedLeaf = (Region, Leaf, Option<Vec<u8>>);
+
+/// The leaves that one batch changes.
 #[derive(Default)]
 struct Step {
-    leaves: BTreeMap<Vec<u8>, (Region, Leaf, Option<Vec<u8>>)>,
+    leaves: BTreeMap<Vec<u8>, ChangedLeaf>,
     dropped: Vec<Region>,
     batch: Vec<Change>,
 }

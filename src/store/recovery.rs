@@ -233,9 +233,9 @@ impl<'a> Recovery<'a> {
         offset: usize,
         head: &GroupHead,
         body: &[u8],
-        mut each: impl FnMut(Record, Lsn),
+        each: impl FnMut(Record, Lsn),
     ) -> Result<(), StoreError> {
-        let whole = each_record(head, body, |record, lsn| each(record, lsn));
+        let whole = each_record(head, body, each);
         whole.map_err(|error| match error {
             RecordError::Damaged => {
                 self.damaged(number, offset as u64, "a group holds what is no record")
@@ -312,7 +312,11 @@ impl LogReader {
             let mut block = vec![0; BLOCK];
             file.read_at(BLOCK as u64, &mut block).map_err(StoreError::io("read", path))?;
             match GroupHead::first_in(&block, next) {
-                Some(first) if first.0 <= after.0 + 1 => self.at.segment = next,
+                Some(first) if first.0 <= after.0 + 1 => {
+                    self.at.segment = next;
+                    // Held open: the keeper may drop the segment once it is applied.
+                    self.file = Some(file);
+                }
                 _ => return Ok(()),
             }
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use super::checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome};
+use super::checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
 
 /// Bytes of sled's page cache; its real memory is a small multiple.
 const CACHE_LEN: u64 = 16 * 1024 * 1024;
@@ -68,11 +68,7 @@ struct SledCheckpoint {
 }
 
 impl Checkpoint for SledCheckpoint {
-    fn last_up_to(
-        &self,
-        low: &[u8],
-        key: &[u8],
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, CheckpointError> {
+    fn last_up_to(&self, low: &[u8], key: &[u8]) -> Result<Option<KeyValue>, CheckpointError> {
         let found = guarded(|| self.db.range(low..=key).next_back().transpose())?;
         Ok(found.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }

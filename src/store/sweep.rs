@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use super::core::{Core, HORIZON_SLACK_SECS, Journal, Lane, SHARDS};
-use super::decide::USE_FLUSH_SECS;
 use super::record::{DenyRow, Record};
 use super::{StoreError, Swept};
 use crate::time::{Reading, Timestamp};
 
+/// How much older a family's written use count may be than the one in memory, in seconds.
+const USE_FLUSH_SECS: u64 = 3_600;
 /// The most use counts that one step writes.
 const USE_FLUSH_MAX: usize = 256;
 
@@ -93,7 +94,7 @@ impl<J: Journal> Core<J> {
         });
         for family in waiting.take(USE_FLUSH_MAX) {
             let row = family.row_with_uses();
-            let appended = self.journal.append(&[Record::Family(row.clone())], Lane::Birth, now)?;
+            let appended = self.append(&[Record::Family(row.clone())], Lane::Birth)?;
             family.state.put(row, appended.first, published);
         }
         Ok(())

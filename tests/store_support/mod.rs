@@ -1,6 +1,8 @@
 //! What the tests of the stores share: directories that clean up after themselves, and verbs with
 //! everything optional filled in.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
+
+pub mod sim;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

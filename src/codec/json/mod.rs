@@ -138,13 +138,8 @@ impl<'s> RawValue<'s> {
     /// The value of a number that is written as digits alone. `1.0`, `1e3` and `-0` are none.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
-        if self.kind != Kind::Number {
-            return None;
-        }
-        self.text.bytes().try_fold(0u64, |sum, byte| {
-            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            sum.checked_mul(10)?.checked_add(digit)
-        })
+        // The grammar of JSON has no plus sign, and a minus sign is no part of an unsigned number.
+        if self.kind == Kind::Number { self.text.parse().ok() } else { None }
     }
 
     /// The value of `true` and `false`.

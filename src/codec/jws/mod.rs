@@ -3,6 +3,40 @@
 //!
 //! The key decides, not the token: a header segment is compared with those of the keys, and the
 //! algorithm is the key's own.
+//!
+//! # Examples
+//! ```
+//! use mintage::codec::algorithm::Algorithm;
+//! use mintage::codec::claims::{AccessClaims, NoExtraClaims};
+//! use mintage::codec::jws::{Scratch, Verifier};
+//! use mintage::codec::keyring::Keyring;
+//! use mintage::codec::keys::SigningKey;
+//! use mintage::entropy::SystemEntropy;
+//! use mintage::time::Timestamp;
+//!
+//! let ring = Keyring::new(SigningKey::generate(Algorithm::EdDsa, None, &SystemEntropy::new())?);
+//! let now = Timestamp(1_700_000_000);
+//! let claims = AccessClaims {
+//!     issuer: "https://login.example.com",
+//!     subject: "user-42",
+//!     audience: &["https://api.example.com"],
+//!     client_id: "reports",
+//!     scope: "api",
+//!     issued_at: now,
+//!     not_before: None,
+//!     expires_at: now.plus(3_600),
+//!     jti: "7c9e6679",
+//!     extra: &NoExtraClaims,
+//! };
+//! let mut out = vec![0; ring.active().token_len(&claims)?];
+//! let token = ring.active().sign_into(&claims, &mut out)?;
+//!
+//! let verifier = Verifier::new("https://login.example.com", &["https://api.example.com"], 10);
+//! let mut scratch = Scratch::new();
+//! let verified = verifier.verify(&ring, token.as_bytes(), now, &mut scratch)?;
+//! assert_eq!(verified.subject(), "user-42");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod header;
 mod peek;
@@ -12,6 +46,7 @@ mod verify;
 use std::fmt;
 
 use super::json::{JsonError, Members};
+use super::keys::KID_LEN_MAX;
 
 pub use peek::{Unverified, peek};
 pub use sign::SignError;
@@ -124,6 +159,8 @@ struct Room {
     /// The raw signature first, then the claims over it.
     payload: [u8; PAYLOAD_LEN_MAX],
     payload_members: Members,
+    /// A copy, so that verified claims borrow nothing from a ring that is about to be replaced.
+    kid: [u8; KID_LEN_MAX],
 }
 
 impl Scratch {
@@ -135,6 +172,7 @@ impl Scratch {
             header_members: Members::new(),
             payload: [0; PAYLOAD_LEN_MAX],
             payload_members: Members::new(),
+            kid: [0; KID_LEN_MAX],
         }))
     }
 }

@@ -8,6 +8,7 @@ use crate::codec::base64url;
 use crate::codec::claims::{NUMERIC_DATE_MAX, is_standard};
 use crate::codec::json::{Object, RawValue};
 use crate::codec::keyring::Keyring;
+use crate::codec::keys::KID_LEN_MAX;
 use crate::time::Timestamp;
 
 /// The policy that a token must meet: issuer, audience, and how far clocks may differ. The type is
@@ -41,13 +42,14 @@ impl Verifier {
     ///
     /// Times are whole seconds up to [`NUMERIC_DATE_MAX`]: stricter than RFC 7519, which allows
     /// fractions. `exp`, `iat`, `sub`, `client_id` and `jti` are required (RFC 9068 section 2.2);
-    /// a claim that is present and malformed is an error even where it is optional.
+    /// a claim that is present and malformed is an error even where it is optional. What is returned
+    /// borrows `scratch` alone.
     ///
     /// # Errors
     /// [`VerifyError`], with the first thing that is wrong.
     pub fn verify<'s>(
         &self,
-        keyring: &'s Keyring,
+        keyring: &Keyring,
         token: &[u8],
         now: Timestamp,
         scratch: &'s mut Scratch,
@@ -69,7 +71,7 @@ impl Verifier {
         let text = base64url::decode_into(parts.payload, &mut room.payload)
             .map_err(|_| VerifyError::BadBase64)?;
         let claims = Object::read(text, &mut room.payload_members)?;
-        let verified = Verified::of(key.kid(), claims)?;
+        let verified = Verified::of(copied(key.kid(), &mut room.kid), claims)?;
         self.judge(&verified, now)?;
         Ok(verified)
     }
@@ -263,6 +265,13 @@ fn text<'s>(value: RawValue<'s>, name: &'static str) -> Result<&'s str, VerifyEr
 fn date(value: RawValue<'_>, name: &'static str) -> Result<Timestamp, VerifyError> {
     let secs = value.as_u64().filter(|secs| *secs <= NUMERIC_DATE_MAX);
     secs.map(Timestamp).ok_or(VerifyError::BadClaim(name))
+}
+
+/// `kid` in the room of the caller; every key's is at most [`KID_LEN_MAX`] bytes.
+fn copied<'s>(kid: &str, room: &'s mut [u8; KID_LEN_MAX]) -> &'s str {
+    let Some(room) = room.get_mut(..kid.len()) else { return "" };
+    room.copy_from_slice(kid.as_bytes());
+    std::str::from_utf8(room).unwrap_or("")
 }
 
 /// A cut or padded signature, or a text that is none at all.

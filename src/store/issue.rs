@@ -1,0 +1,235 @@
+//! Issue: an access token is born, with its grant and family where they are new.
+
+use super::core::{Core, Journal, Lane};
+use super::decide::{Decided, mint_row};
+use super::record::{FamilyRow, GrantRow, Record, TokenRow};
+use super::shard::{GrantEntry, Shard};
+use super::ticket::Ticket;
+use super::{Issue, IssueOutcome, Lsn, Outcome, PairPolicy, Seq};
+use crate::locator::Digest;
+use crate::time::Timestamp;
+
+impl<J: Journal> Core<J> {
+    /// Decides and enqueues an issue.
+    pub(crate) fn issue(&self, issue: &Issue) -> Decided {
+        let now = self.now(issue.now);
+        let mut guard = self.shard_mut(issue.family);
+        let shard = &mut *guard;
+        let unique = self.names.unique(&issue.pair);
+        let refused = |outcome| Ok(Ticket::ready(Ok(Outcome::Issue(outcome))));
+
+        let known = shard.pairs.get(&unique).copied();
+        let (entry, row) = match known.and_then(|id| shard.grants.get(&id)) {
+            Some(entry) => (None, entry.state.now.clone()),
+            None => {
+                let row = GrantRow {
+                    id: issue.grant,
+                    created_at: now,
+                    revoked_at: Seq(0),
+                    base_family: 0,
+                    client: issue.pair.client.clone(),
+                    subject: issue.pair.subject.clone(),
+                    device: issue.pair.device.clone(),
+                };
+                (Some(self.grant_entry(row.clone(), Lsn(0))), row)
+            }
+        };
+        let Some(grant) = entry.as_ref().or_else(|| shard.grants.get(&row.id)) else {
+            return refused(IssueOutcome::Revoked);
+        };
+        if !self.admits(issue.admission, grant, &row) {
+            return refused(IssueOutcome::Revoked);
+        }
+        let mut live = Vec::new();
+        if issue.policy != PairPolicy::Unlimited {
+            live = self.live_families(shard, grant, &row, now);
+            // The dead leave the pair's list here, so that a busy pair's list stays short.
+            if let Some(grant) = shard.grants.get_mut(&row.id) {
+                grant.families.clone_from(&live);
+            }
+        }
+        if let PairPolicy::Reuse { left_secs_min } = issue.policy
+            && let Some(reused) = self.reused(shard, &live, issue, left_secs_min, now)
+        {
+            return self.attached(reused.0, Outcome::Issue(reused.1));
+        }
+        if issue.policy == PairPolicy::Reject && !live.is_empty() {
+            return refused(IssueOutcome::PairTaken);
+        }
+        let evicted = evicted(issue.policy, &live);
+        self.write_issue(shard, Birth { issue, now, new_grant: entry, grant: row, evicted })
+    }
+
+    /// Builds the unit of an issue, enqueues it and notes it in the shard.
+    fn write_issue(&self, shard: &mut Shard, birth: Birth<'_>) -> Decided {
+        let Birth { issue, now, new_grant, mut grant, evicted } = birth;
+        let mut records = Vec::new();
+        let scope = self.intern(&issue.access.scope.to_shared(), &mut records);
+        let audience = self.intern(&issue.access.audience, &mut records);
+        let shares_base = issue.policy == PairPolicy::Unlimited && issue.refresh.is_none();
+        let held = new_grant.as_ref().or_else(|| shard.grants.get(&grant.id));
+        let base = shard.families.get(&grant.base_family).filter(|base| {
+            let row = &base.state.now;
+            let is_admitted = held.is_some_and(|held| self.admits(row.admission, held, &grant));
+            shares_base && !row.dead && now < row.horizon && is_admitted
+        });
+        let mut grant_changed = new_grant.is_some();
+        let mut family = match base {
+            Some(base) => base.row_with_uses(),
+            None => self.new_family(issue, &grant, now, scope, audience),
+        };
+        let base_lsn = base.map(|base| base.state.lsn);
+        let is_new_family = base.is_none();
+        if is_new_family && shares_base {
+            grant.base_family = family.id;
+            grant_changed = true;
+        }
+        // A shared family's horizon is moved ahead by more than the token needs, so that most
+        // births in it write no family record.
+        let outgrown = issue.access.expires_at > family.horizon;
+        if is_new_family || outgrown {
+            let spare = if shares_base { issue.access.expires_at.since(now) } else { 0 };
+            family.horizon = family.horizon.max(issue.access.expires_at.plus(spare));
+        }
+        if grant_changed {
+            records.push(Record::Grant(grant.clone()));
+        }
+        if is_new_family || outgrown {
+            records.push(Record::Family(family.clone()));
+        }
+        for id in evicted {
+            if let Some(old) = shard.families.get(id) {
+                records.push(Record::Family(FamilyRow { dead: true, ..old.row_with_uses() }));
+            }
+        }
+        // The token of a shared family is admitted by itself; everything above it is checked when
+        // it is used.
+        let token = self.token_row(&issue.access, &family, 0, issue.admission, scope, audience);
+        let token = token.map(|row| TokenRow { generation: family.generation, ..row });
+        records.extend(token.map(Record::Token));
+        let outcome = Outcome::Issue(IssueOutcome::Issued {
+            family: family.id,
+            grant: grant.id,
+            admission: issue.admission,
+        });
+        if records.is_empty() {
+            // A JWT in a family that is there already: it depends on that family alone.
+            return self.attached(base_lsn.unwrap_or_default(), outcome);
+        }
+        let appended = self.append(&records, Lane::Birth)?;
+        self.note_sets(&records, &appended);
+        if let Some(entry) = new_grant {
+            shard.pairs.insert(entry.unique, grant.id);
+            self.index_grant(&entry);
+            shard.grants.insert(grant.id, entry);
+        }
+        self.note(shard, &records, &appended);
+        Ok(appended.ticket(outcome))
+    }
+
+    /// Families of a grant that may still have a live token, oldest first.
+    fn live_families(
+        &self,
+        shard: &Shard,
+        grant: &GrantEntry,
+        row: &GrantRow,
+        now: Timestamp,
+    ) -> Vec<u64> {
+        let is_live = |id: &&u64| {
+            shard.families.get(id).is_some_and(|family| {
+                let family = &family.state.now;
+                family.may_live(now) && self.admits(family.admission, grant, row)
+            })
+        };
+        grant.families.iter().filter(is_live).copied().collect()
+    }
+
+    fn reused(
+        &self,
+        shard: &Shard,
+        live: &[u64],
+        issue: &Issue,
+        left_secs_min: u64,
+        now: Timestamp,
+    ) -> Option<(Lsn, IssueOutcome)> {
+        let entry = shard.families.get(live.last()?)?;
+        let row = &entry.state.now;
+        let mint = &row.mint;
+        let fits = mint.request == issue.request
+            && row.generation == 0
+            && mint.expires_at.since(now) >= left_secs_min.max(1)
+            && mint.locator.is_some() == issue.access.handle.is_some();
+        fits.then(|| {
+            let outcome = IssueOutcome::Reused {
+                family: row.id,
+                grant: row.grant,
+                admission: row.admission,
+                mint: self.mint_of(mint),
+            };
+            (entry.state.lsn, outcome)
+        })
+    }
+
+    fn new_family(
+        &self,
+        issue: &Issue,
+        grant: &GrantRow,
+        now: Timestamp,
+        scope: u64,
+        audience: u64,
+    ) -> FamilyRow {
+        let generation = u32::from(issue.refresh.is_some());
+        let refresh = issue.refresh;
+        FamilyRow {
+            id: issue.family,
+            grant: grant.id,
+            admission: issue.admission,
+            created_at: now,
+            dead: false,
+            generation,
+            digest: refresh.map_or(Digest([0; 16]), |r| r.digest),
+            previous: Digest([0; 16]),
+            expires_at: refresh.map_or(Timestamp(0), |r| r.expires_at),
+            idle_secs: refresh.map_or(0, |r| r.idle_secs),
+            redeemed_at: now,
+            scope,
+            audience,
+            mint: mint_row(
+                &issue.access,
+                generation,
+                issue.key_version,
+                issue.salt,
+                issue.request,
+                (scope, audience),
+            ),
+            horizon: Timestamp(0),
+            last_used_at: now,
+            use_count: 0,
+        }
+    }
+}
+
+/// An issue that was judged and may be written.
+struct Birth<'a> {
+    issue: &'a Issue,
+    now: Timestamp,
+    /// The grant where it is new.
+    new_grant: Option<GrantEntry>,
+    grant: GrantRow,
+    /// Families that the new one pushes out.
+    evicted: &'a [u64],
+}
+
+/// The most families that one issue pushes out. A pair has more only after its policy became
+/// stricter; the next issues end the rest.
+const EVICTED_MAX: usize = 128;
+
+/// The families that one more pushes out, oldest first.
+fn evicted(policy: PairPolicy, live: &[u64]) -> &[u64] {
+    let room = match policy {
+        PairPolicy::Unlimited | PairPolicy::Reject => return &[],
+        PairPolicy::Replace | PairPolicy::Reuse { .. } => 0,
+        PairPolicy::Newest(n) => usize::from(n.max(1)) - 1,
+    };
+    live.get(..live.len().saturating_sub(room).min(EVICTED_MAX)).unwrap_or(&[])
+}

@@ -1,0 +1,151 @@
+//! Revoke: kills that are visible at once and acknowledged when they are durable.
+
+use super::core::{Core, Journal, Lane};
+use super::decide::Decided;
+use super::record::{DenyRow, FamilyRow, GrantRow, Record, StampKind, StampRow, TokenRow};
+use super::shard::{Shard, TokenEntry};
+use super::ticket::Ticket;
+use super::{Lsn, Outcome, Revoke, StoreError, Target};
+use crate::locator::Digest;
+use crate::time::Timestamp;
+
+impl<J: Journal> Core<J> {
+    /// Decides and enqueues a revocation. `None` says that the access token is not in memory.
+    pub(crate) fn revoke(&self, revoke: &Revoke) -> Option<Decided> {
+        self.time.observe(revoke.now);
+        let nothing = || Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
+        Some(match &revoke.target {
+            Target::Everything => self.stamp(StampKind::Everything, Digest([0; 16])),
+            Target::Client(client) => self.stamp(StampKind::Client, self.names.client(client)),
+            Target::Subject(subject) => self.stamp(StampKind::Subject, self.names.subject(subject)),
+            Target::Pair(client, subject) => {
+                self.stamp(StampKind::Pair, self.names.pair(client, subject))
+            }
+            Target::Grant(id) => self.revoke_grant(*id),
+            Target::Family(id) => {
+                let mut shard = self.shard_mut(*id);
+                match shard.families.get(id) {
+                    Some(entry) if !entry.state.now.dead => {
+                        let seq = self.raise();
+                        self.kill_family(&mut shard, *id, Outcome::Revoke(Some(seq)))
+                    }
+                    Some(entry) => {
+                        let lsn = entry.state.lsn;
+                        self.attached(lsn, Outcome::Revoke(Some(self.admission())))
+                    }
+                    None => nothing(),
+                }
+            }
+            Target::Access(locator, digest) => {
+                let mut shard = self.shard_mut(locator.id);
+                match shard.tokens.get_mut(digest) {
+                    Some(token) => self.revoke_token(token),
+                    None => return None,
+                }
+            }
+            Target::Jwt { jti, expires_at } => self.deny(*jti, *expires_at),
+        })
+    }
+
+    /// Ends a family, visible at once, and answers `outcome` when that is durable.
+    pub(crate) fn kill_family(&self, shard: &mut Shard, id: u64, outcome: Outcome) -> Decided {
+        let published = self.journal.published();
+        let Some(entry) = shard.families.get_mut(&id) else {
+            return Ok(Ticket::ready(Ok(outcome)));
+        };
+        let record = Record::Family(FamilyRow { dead: true, ..entry.row_with_uses() });
+        let appended = self.append(std::slice::from_ref(&record), Lane::Kill);
+        let at = match &appended {
+            Ok(appended) => appended.first,
+            // The kill is in effect all the same; only a full queue leaves it undone, untouched.
+            Err(StoreError::ReadOnly) => entry.state.lsn,
+            Err(_) => return Err(StoreError::Busy),
+        };
+        entry.state.strike(at, published, |row| row.dead = true);
+        let appended = appended.map_err(|_| StoreError::NotDurable)?;
+        self.announce(&record, appended.first);
+        Ok(appended.ticket(outcome))
+    }
+
+    fn stamp(&self, kind: StampKind, digest: Digest) -> Decided {
+        let mut appended = None;
+        let moved = self.stamps.raise(kind, digest, || {
+            let seq = self.raise();
+            let record = Record::Stamp(StampRow { kind, digest, revoked_at: seq });
+            match self.append(&[record], Lane::Kill) {
+                Ok(at) => {
+                    let lsn = at.first;
+                    appended = Some(at);
+                    Ok((seq, lsn))
+                }
+                Err(StoreError::ReadOnly) => Err((Some(seq), StoreError::NotDurable)),
+                Err(error) => Err((None, error)),
+            }
+        });
+        let (seq, lsn) = moved?;
+        self.announce(&Record::Stamp(StampRow { kind, digest, revoked_at: seq }), lsn);
+        let outcome = Outcome::Revoke(Some(seq));
+        Ok(appended.map_or_else(|| Ticket::ready(Err(StoreError::Closed)), |a| a.ticket(outcome)))
+    }
+
+    fn revoke_grant(&self, id: u64) -> Decided {
+        let published = self.journal.published();
+        let mut shard = self.shard_mut(id);
+        let Some(entry) = shard.grants.get_mut(&id) else {
+            return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
+        };
+        let seq = self.raise();
+        let record = Record::Grant(GrantRow { revoked_at: seq, ..entry.state.now.clone() });
+        let appended = self.append(std::slice::from_ref(&record), Lane::Kill);
+        let at = match &appended {
+            Ok(appended) => appended.first,
+            Err(StoreError::ReadOnly) => entry.state.lsn,
+            Err(error) => return Err(error.clone()),
+        };
+        entry.state.strike(at, published, |row| row.revoked_at = row.revoked_at.max(seq));
+        let appended = appended.map_err(|_| StoreError::NotDurable)?;
+        self.announce(&record, appended.first);
+        Ok(appended.ticket(Outcome::Revoke(Some(seq))))
+    }
+
+    fn revoke_token(&self, token: &mut TokenEntry) -> Decided {
+        if token.row.dead {
+            return self.attached(token.lsn, Outcome::Revoke(Some(self.admission())));
+        }
+        let record = Record::Token(TokenRow { dead: true, ..token.row.clone() });
+        let appended = match self.append(std::slice::from_ref(&record), Lane::Kill) {
+            Ok(appended) => appended,
+            Err(StoreError::ReadOnly) => {
+                token.row.dead = true;
+                return Err(StoreError::NotDurable);
+            }
+            Err(error) => return Err(error),
+        };
+        token.row.dead = true;
+        token.lsn = appended.first;
+        self.announce(&record, appended.first);
+        Ok(appended.ticket(Outcome::Revoke(Some(self.raise()))))
+    }
+
+    fn deny(&self, jti: Digest, expires_at: Timestamp) -> Decided {
+        let mut denied = self.denied_mut();
+        if let Some((_, lsn)) = denied.get(&jti) {
+            return self.attached(*lsn, Outcome::Revoke(Some(self.admission())));
+        }
+        if Self::deny_is_full(&denied) {
+            return Err(StoreError::Busy);
+        }
+        let record = Record::Deny(DenyRow { jti, expires_at });
+        let appended = match self.append(std::slice::from_ref(&record), Lane::Kill) {
+            Ok(appended) => appended,
+            Err(StoreError::ReadOnly) => {
+                denied.insert(jti, (expires_at, Lsn(0)));
+                return Err(StoreError::NotDurable);
+            }
+            Err(error) => return Err(error),
+        };
+        denied.insert(jti, (expires_at, appended.first));
+        self.announce(&record, appended.first);
+        Ok(appended.ticket(Outcome::Revoke(Some(self.raise()))))
+    }
+}
