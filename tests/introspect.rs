@@ -5,7 +5,7 @@ mod support;
 use mintage::authority::{Authority, Client, Error, Introspects, Target, TokenFormat};
 use mintage::entropy::SeededEntropy;
 use mintage::root_key::RootKey;
-use support::{Bed, ISSUER, Opener, Tested, access_token, refresh_token};
+use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
 
 laws![
     unknown_expired_revoked_foreign_and_hidden_tokens_look_alike,
@@ -14,6 +14,7 @@ laws![
     a_hidden_introspection_uses_nothing_up,
     a_refresh_token_is_shown_without_an_access_type,
     a_code_or_garbage_is_inactive,
+    a_clock_set_back_changes_no_answer,
 ];
 
 const INACTIVE: &str = r#"{"active":false}"#;
@@ -66,6 +67,10 @@ fn a_client_sees_what_it_is_entitled_to(opener: impl Opener) -> Tested {
         let (_, other) = server("other", "urn:b")?;
         let all = Client::confidential(id("all")).introspects(Introspects::All);
         let (_, all) = bed.register(all)?;
+        let (_, spaced) = bed.register(
+            Client::confidential(format!("x urn:a {format:?}"))
+                .introspects(Introspects::OwnAndAudience),
+        )?;
         let (_, plain) = bed.register(Client::confidential(id("plain")).audiences(["urn:a"]))?;
         let issued = bed.issue("ann", &owner)?;
         let (access, refresh) = (access_token(&issued), refresh_token(&issued)?);
@@ -75,6 +80,7 @@ fn a_client_sees_what_it_is_entitled_to(opener: impl Opener) -> Tested {
             (&other, false, false),
             (&all, true, true),
             (&plain, false, false),
+            (&spaced, false, false),
         ] {
             assert_eq!(bed.is_active(&access, caller)?, sees_access, "{caller:?}");
             assert_eq!(bed.is_active(&refresh, caller)?, sees_refresh, "{caller:?}");
@@ -133,4 +139,31 @@ fn a_code_or_garbage_is_inactive(opener: impl Opener) -> Tested {
         assert!(bed.authority().verify_live(text).wait().is_err());
     }
     Ok(())
+}
+
+fn a_clock_set_back_changes_no_answer(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let auditor = bed.auditor()?;
+    let mut tokens = Vec::new();
+    for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
+        let client = Client::public(format!("{format:?}")).format(format).access_secs(1_000);
+        let (client, _) = bed.register(client)?;
+        tokens.push(access_token(&bed.issue("ann", &client)?));
+    }
+    let are = |live: bool| -> Tested {
+        for token in &tokens {
+            assert_eq!(bed.is_active(token, &auditor)?, live);
+            assert_eq!(bed.authority().verify_live(token).wait().is_ok(), live);
+        }
+        Ok(())
+    };
+    are(true)?;
+    bed.clock.set(START - 10_000);
+    are(true)?;
+    bed.clock.set(START);
+    bed.clock.advance(1_061);
+    are(false)?;
+    // The store judges by a time that goes back by a minute at most.
+    bed.clock.set(START);
+    are(false)
 }

@@ -1,6 +1,7 @@
 //! Opening an authority: the issuer is required, everything else has a default.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
@@ -16,7 +17,7 @@ use crate::codec::jws::Verifier;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::ids::OrgId;
 use crate::root_key::RootKey;
-use crate::store::{MemoryStore, Store};
+use crate::store::{DurableOptions, DurableStore, MemoryStore, Store};
 use crate::time::{Clock, SystemClock};
 
 /// The longest issuer, in bytes.
@@ -28,6 +29,8 @@ pub const LEEWAY_SECS_MAX: u64 = 300;
 
 const ORG: &str = "mintage";
 const RETRY_SECS: u64 = 60;
+/// A leeway under which no time is judged: whether a token of our own lives is the store's to say.
+const ANY_TIME: u64 = u64::MAX;
 /// How many scratches for JWTs are kept ready; more are made and dropped as needed.
 const SCRATCHES_MAX: usize = 64;
 
@@ -41,6 +44,7 @@ pub struct Builder {
     entropy: Arc<dyn Entropy>,
     leeway_secs: u64,
     retry_secs_max: u64,
+    durable: DurableOptions,
 }
 
 impl Builder {
@@ -53,6 +57,7 @@ impl Builder {
             entropy: Arc::new(SystemEntropy::new()),
             leeway_secs: 0,
             retry_secs_max: RETRY_SECS,
+            durable: DurableOptions::default(),
         }
     }
 
@@ -97,6 +102,38 @@ impl Builder {
         self
     }
 
+    /// Settings of the durable store. Its clock and entropy are the authority's, whatever these
+    /// say.
+    pub fn durable(mut self, options: DurableOptions) -> Builder {
+        self.durable = options;
+        self
+    }
+
+    /// Opens the authority whose durable store is in the directory `path`, or makes one there. The
+    /// root key belongs beside the directory, never inside it.
+    ///
+    /// # Durability
+    /// A new store, its root key file and its first signing key are on stable storage when this
+    /// returns.
+    ///
+    /// # Blocks
+    /// While the log is read; see [`DurableStore::open`].
+    ///
+    /// # Errors
+    /// [`OpenError`], with what is wrong: the directory is in use, the root key is another one, the
+    /// data is damaged.
+    pub fn open(
+        self,
+        path: impl Into<PathBuf>,
+        root: RootKey,
+    ) -> Result<Authority<DurableStore>, OpenError> {
+        self.check()?;
+        let options = self.durable.clone();
+        let options = options.clock(Arc::clone(&self.clock)).entropy(Arc::clone(&self.entropy));
+        let store = DurableStore::open(path, &root, options)?;
+        self.with_store(store, root)
+    }
+
     /// Opens an authority whose store is in memory: for tests, and for tokens that may end with the
     /// process.
     ///
@@ -118,24 +155,13 @@ impl Builder {
     /// # Errors
     /// [`OpenError`], with what is wrong.
     pub fn with_store<S: Store>(self, store: S, root: RootKey) -> Result<Authority<S>, OpenError> {
-        let setting = OpenError::Setting;
+        let (org, audience) = self.check()?;
         let issuer = self.issuer;
-        if issuer.is_empty() || issuer.len() > ISSUER_LEN_MAX {
-            return Err(setting("the issuer is empty or too long"));
-        }
-        let audience = self.audience.as_deref().unwrap_or(&issuer);
-        let audience = Audience::parse(audience).map_err(|_| setting("the audience"))?;
-        if audience.is_empty() {
-            return Err(setting("the audience is empty"));
-        }
-        if self.leeway_secs > LEEWAY_SECS_MAX || self.retry_secs_max > RETRY_SECS_MAX {
-            return Err(setting("the leeway or the retry cap is too long"));
-        }
-        let org = OrgId::new(&self.org).map_err(|_| setting("the organisation"))?;
-        let handles = HandleKeys::new(&root, org).map_err(|_| setting("the root key is empty"))?;
+        let handles =
+            HandleKeys::new(&root, org).map_err(|_| OpenError::Setting("the root key is empty"))?;
         let names: Vec<&str> = audience.iter().collect();
         let verifier = Verifier::new(&issuer, &names, self.leeway_secs);
-        let any_audience = Verifier::for_any_audience(&issuer, self.leeway_secs);
+        let own = Verifier::for_any_audience(&issuer, ANY_TIME);
         let clients = Clients::load(&store)?;
         let keys = SigningKeys::load(&store, &root, &*self.entropy)?;
         let inner = Inner {
@@ -151,11 +177,29 @@ impl Builder {
             audience,
             handles,
             verifier,
-            any_audience,
+            own,
             clients,
             keys,
         };
         Ok(Authority { inner: Arc::new(inner) })
+    }
+
+    /// Checks the settings, before anything is opened or made.
+    fn check(&self) -> Result<(OrgId, Audience), OpenError> {
+        let unusable = OpenError::Setting;
+        if self.issuer.is_empty() || self.issuer.len() > ISSUER_LEN_MAX {
+            return Err(unusable("the issuer is empty or too long"));
+        }
+        let audience = self.audience.as_deref().unwrap_or(&self.issuer);
+        let audience = Audience::parse(audience).map_err(|_| unusable("the audience"))?;
+        if audience.is_empty() {
+            return Err(unusable("the audience is empty"));
+        }
+        if self.leeway_secs > LEEWAY_SECS_MAX || self.retry_secs_max > RETRY_SECS_MAX {
+            return Err(unusable("the leeway or the retry cap is too long"));
+        }
+        let org = OrgId::new(&self.org).map_err(|_| unusable("the organisation"))?;
+        Ok((org, audience))
     }
 }
 

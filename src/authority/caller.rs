@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::client::RegisteredClient;
 use super::error::{Error, Reason};
-use crate::ids::ClientId;
+use crate::ids::{ClientId, IdError};
 use crate::secret::SecretText;
 use crate::store::Store;
 
@@ -19,7 +19,8 @@ pub const CLIENT_SECRET_LEN_MAX: usize = 4_096;
 /// A client that asks for something, not yet authenticated.
 #[derive(Clone)]
 pub struct Caller {
-    client_id: String,
+    /// A malformed one is refused like an unknown one.
+    client_id: Result<ClientId, IdError>,
     secret: Option<SecretText>,
 }
 
@@ -27,14 +28,13 @@ impl Caller {
     /// A confidential client with its secret (RFC 6749 section 2.3.1).
     #[must_use]
     pub fn secret(client_id: impl AsRef<str>, secret: impl Into<String>) -> Caller {
-        let client_id = client_id.as_ref().to_owned();
-        Caller { client_id, secret: Some(SecretText::new(secret)) }
+        Caller { client_id: ClientId::new(client_id), secret: Some(SecretText::new(secret)) }
     }
 
     /// A public client: it says who it is and proves nothing.
     #[must_use]
     pub fn public(client_id: impl AsRef<str>) -> Caller {
-        Caller { client_id: client_id.as_ref().to_owned(), secret: None }
+        Caller { client_id: ClientId::new(client_id), secret: None }
     }
 }
 
@@ -49,9 +49,11 @@ impl<S: Store> Inner<S> {
     /// then authenticate).
     pub(super) fn authenticate(&self, caller: &Caller) -> Result<Arc<RegisteredClient>, Error> {
         let refuse = |why| Error::InvalidClient(Reason::new(why));
-        let id = ClientId::new(&caller.client_id)
-            .map_err(|error| Error::InvalidClient(Reason::with("malformed client_id", error)))?;
-        let client = self.clients.get(&id).ok_or_else(|| refuse("unknown client"))?;
+        let id = caller
+            .client_id
+            .as_ref()
+            .map_err(|error| Error::InvalidClient(Reason::with("malformed client_id", *error)))?;
+        let client = self.clients.get(id).ok_or_else(|| refuse("unknown client"))?;
         match (&client.secret, &caller.secret) {
             (None, None) => Ok(client),
             (None, Some(_)) => Err(refuse("a public client gave a secret")),
@@ -60,7 +62,7 @@ impl<S: Store> Inner<S> {
                 Err(refuse("the secret is too long"))
             }
             (Some(kept), Some(given)) => {
-                let digest = self.derive.client_secret(kept.key_version, &id, given.expose());
+                let digest = self.derive.client_secret(kept.key_version, id, given.expose());
                 match digest {
                     // SecretBytes compares in constant time.
                     Some(digest) if digest == kept.digest => Ok(client),

@@ -236,6 +236,9 @@ impl Client {
     }
 
     /// How many logins it may have for one subject and device at a time; unlimited by default.
+    ///
+    /// Under [`PairPolicy::Reuse`] tokens are derived: root key and data directory together give
+    /// them, so it is for clients without refresh tokens alone and never a default.
     pub fn pairs(mut self, policy: PairPolicy) -> Client {
         self.settings.pairs = policy;
         self

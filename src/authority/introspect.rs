@@ -106,7 +106,7 @@ impl<S: Store> Inner<S> {
             return Err(Error::InvalidClient(Reason::new("a public client may not introspect")));
         }
         let now = self.clock.read();
-        let Ok(read) = self.read(token, &self.any_audience, now) else {
+        let Ok(read) = self.read(token) else {
             return Ok(Ticket::ready(Ok(self.introspection(None))));
         };
         Ok(match read {
@@ -173,8 +173,9 @@ impl RegisteredClient {
         match self.settings.introspects {
             Introspects::Own => own,
             Introspects::OwnAndAudience => {
+                // A client id with a space in it is no audience.
                 let meant = overlap(audience, self.settings.audiences.as_str())
-                    || overlap(audience, self.id.as_str());
+                    || audience.split(' ').any(|one| one == self.id.as_str());
                 own || (kind == TokenKind::Access && meant)
             }
             Introspects::All => true,

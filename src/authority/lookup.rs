@@ -26,7 +26,8 @@ impl<S: Store> Inner<S> {
             Poll::Ready(Ok(view)) => then(self, view),
             Poll::Ready(Err(error)) => Ticket::ready(Err(error.into())),
             Poll::Pending => {
-                // A cold read: asked again, now on the heap. The store coalesces the two.
+                // A cold read, asked again on the heap: a hit, which is the rule, allocates nothing,
+                // and a polled future cannot be moved there.
                 let again = self.store.find(find, now);
                 let inner = Arc::clone(self);
                 Ticket::slow(async move {

@@ -3,6 +3,32 @@
 //! An [`Authority`] puts the two lower layers together, tokens as text (codec) and tokens as state
 //! (store). It decides who may ask for what; the store alone decides what lives. It has no threads
 //! of its own, and no lock of it is held while a disk is waited for.
+//!
+//! # Examples
+//! ```
+//! use mintage::authority::{Authority, Caller, Client, Issue, Scratch, TokenFormat, TokenRequest};
+//! use mintage::root_key::RootKey;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let root = RootKey::from_bytes(1, [7; 32]); // RootKey::from_file("mintage-data.key") outlives it
+//! let authority = Authority::builder("https://login.example.com").in_memory(root)?;
+//!
+//! let app = Client::public("app").scopes(["api", "refresh_token"]).format(TokenFormat::Jwt);
+//! let app = authority.register(app).wait()?.client_id;
+//! let issued = authority.issue(Issue::to("user-42", &app)).wait()?;
+//!
+//! let mut scratch = Scratch::new();
+//! let claims = authority.verify(issued.access_token.expose(), &mut scratch)?;
+//! assert_eq!(claims.subject(), "user-42");
+//!
+//! let caller = Caller::public(&app);
+//! let refresh_token = issued.refresh_token.ok_or("none")?;
+//! let request = TokenRequest::refresh(refresh_token.expose(), &caller);
+//! let again = authority.token(&request).wait()?;
+//! assert!(authority.verify_live(again.access_token.expose()).wait().is_ok());
+//! # Ok(())
+//! # }
+//! ```
 
 mod active;
 mod audience;
@@ -56,11 +82,11 @@ use crate::codec::handle::HandleKeys;
 use crate::codec::jws::{self, Verifier};
 use crate::entropy::Entropy;
 use crate::root_key::RootKey;
-use crate::store::{MemoryStore, Stats, Store};
+use crate::store::{DurableStore, Stats, Store, StoreError};
 use crate::time::Clock;
 
 /// A token authority over a store. Cloning shares it.
-pub struct Authority<S: Store = MemoryStore> {
+pub struct Authority<S: Store = DurableStore> {
     inner: Arc<Inner<S>>,
 }
 
@@ -76,8 +102,10 @@ struct Inner<S> {
     retry_secs_max: u64,
     handles: HandleKeys,
     derive: derive::DeriveKeys,
+    /// Policy of offline verification.
     verifier: Verifier,
-    any_audience: Verifier,
+    /// Knows a JWT of this authority, whatever its audience and times.
+    own: Verifier,
     clients: clients::Clients,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,
@@ -88,6 +116,18 @@ impl Authority {
     /// section 2).
     pub fn builder(issuer: impl Into<String>) -> Builder {
         Builder::new(issuer.into())
+    }
+
+    /// Closes the store; every clone is closed with it. Dropping the last clone does the same and
+    /// keeps the error to itself; nothing acknowledged is lost either way.
+    ///
+    /// # Blocks
+    /// Until what is queued is on stable storage and the checkpoint has caught up.
+    ///
+    /// # Errors
+    /// The last error of the background work, or that the store had refused writes.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.inner.store.close()
     }
 }
 

@@ -7,12 +7,12 @@ use super::Inner;
 use super::birth::{self, Birth};
 use super::derive::jti_digest;
 use crate::codec::handle::{Handle, HandleKind};
-use crate::codec::jws::{Scratch, Verified, Verifier, VerifyError};
+use crate::codec::jws::{Scratch, Verified, VerifyError};
 use crate::ids::{ClientId, Subject};
 use crate::locator::Digest;
 use crate::scope::Scope;
 use crate::store::{Find, Store};
-use crate::time::{Reading, Timestamp};
+use crate::time::Timestamp;
 
 /// A genuine token. Whether it lives is the store's to say.
 pub(super) enum Read {
@@ -36,13 +36,8 @@ pub(super) struct Jwt {
 pub(super) type NotOurs = &'static str;
 
 impl<S: Store> Inner<S> {
-    /// Takes a token apart. `verifier` says for whom a JWT must be meant.
-    pub(super) fn read(
-        &self,
-        token: &str,
-        verifier: &Verifier,
-        now: Reading,
-    ) -> Result<Read, NotOurs> {
+    /// Takes a token apart.
+    pub(super) fn read(&self, token: &str) -> Result<Read, NotOurs> {
         // A handle has no dot, a JWT has two: neither parser sees the other's texts. Both bound the
         // length before anything else (I8).
         if !token.contains('.') {
@@ -56,25 +51,19 @@ impl<S: Store> Inner<S> {
             };
         }
         let mut scratch = self.scratches.pop().unwrap_or_default();
-        let jwt = self.read_jwt(token, verifier, now, &mut scratch);
+        let jwt = self.read_jwt(token, &mut scratch);
         // When the pool is full the scratch is dropped.
         let _ = self.scratches.push(scratch);
         jwt.map(|jwt| Read::Jwt(Box::new(jwt)))
     }
 
-    fn read_jwt(
-        &self,
-        token: &str,
-        verifier: &Verifier,
-        now: Reading,
-        scratch: &mut Scratch,
-    ) -> Result<Jwt, NotOurs> {
+    fn read_jwt(&self, token: &str, scratch: &mut Scratch) -> Result<Jwt, NotOurs> {
         let keys = self.keys.current();
         let refuse = |error: VerifyError| {
             tracing::debug!(%error, "no JWT");
             "no JWT of this authority"
         };
-        let verified = verifier.verify(keys.ring(), token.as_bytes(), now.unix, scratch);
+        let verified = self.own.verify(keys.ring(), token.as_bytes(), Timestamp(0), scratch);
         let verified = verified.map_err(refuse)?;
         self.jwt(&verified).ok_or("a JWT without its birth")
     }

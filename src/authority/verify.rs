@@ -79,27 +79,30 @@ impl<S: Store> Inner<S> {
     fn verify_live(self: &Arc<Self>, token: &str) -> Result<Ticket<ActiveToken, Error>, Error> {
         let refuse = |why| Error::InvalidToken(Reason::new(why));
         let now = self.clock.read();
-        match self.read(token, &self.verifier, now).map_err(refuse)? {
+        match self.read(token).map_err(refuse)? {
             Read::Opaque(handle) => match find_handle(&handle, true) {
                 Some((TokenKind::Access, find)) => {
                     Ok(self.find_then(find, now, move |inner, view| {
                         let live = view.filter(|view| view.live);
-                        let meant = live.ok_or_else(|| refuse("not live")).and_then(|view| {
-                            match overlap(&view.audience, inner.audience.as_str()) {
-                                true => Ok(ActiveToken::of_view(TokenKind::Access, view)),
-                                false => Err(refuse("for another audience")),
-                            }
-                        });
-                        Ticket::ready(meant)
+                        let token = live.map(|v| ActiveToken::of_view(TokenKind::Access, v));
+                        Ticket::ready(inner.meant_for_us(token))
                     }))
                 }
                 _ => Err(refuse("no access token")),
             },
-            Read::Jwt(jwt) => Ok(self.find_then(jwt.find(true), now, move |_, view| {
+            Read::Jwt(jwt) => Ok(self.find_then(jwt.find(true), now, move |inner, view| {
                 let live = view.filter(|view| view.live && view.client == jwt.client);
-                let live = live.ok_or_else(|| refuse("not live"));
-                Ticket::ready(live.map(|view| ActiveToken::of_jwt(*jwt, view)))
+                let token = live.map(|view| ActiveToken::of_jwt(*jwt, view));
+                Ticket::ready(inner.meant_for_us(token))
             })),
+        }
+    }
+
+    fn meant_for_us(&self, token: Option<ActiveToken>) -> Result<ActiveToken, Error> {
+        let token = token.ok_or_else(|| Error::InvalidToken(Reason::new("not live")))?;
+        match overlap(&token.audience, self.audience.as_str()) {
+            true => Ok(token),
+            false => Err(Error::InvalidToken(Reason::new("for another audience"))),
         }
     }
 }

@@ -171,6 +171,11 @@ impl DurableStore {
         options: DurableOptions,
     ) -> Result<DurableStore, StoreError> {
         let superblock = match SuperblockFile::open(storage.as_ref())? {
+            // Creating saves a key drawn just now; a store that exists was made with another.
+            Some(_) if root.is_unsaved() => {
+                let reason = "its file does not exist, though the store does; restore the file";
+                return Err(StoreError::WrongKey { reason });
+            }
             Some(superblock) => superblock,
             None => create(storage.as_ref(), root, &options)?,
         };
@@ -604,10 +609,6 @@ fn create(
 }
 
 fn unseal(state: &Superblock, root: &RootKey) -> Result<[u8; 32], StoreError> {
-    if root.is_unsaved() {
-        let reason = "its file does not exist, though the store does; restore the file";
-        return Err(StoreError::WrongKey { reason });
-    }
     let version = state.sealed_key.first().copied().unwrap_or(0);
     if !root.versions().any(|known| known == version) {
         let reason = "it lacks a version that the store was last opened with";

@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses the part that it needs")]
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mintage::authority::{
     Authority, Builder, Caller, Client, GrantType, Issue, Issued, OpenError, TokenFormat,
@@ -13,7 +15,7 @@ use mintage::authority::{
 use mintage::entropy::SeededEntropy;
 use mintage::ids::ClientId;
 use mintage::root_key::RootKey;
-use mintage::store::{MemoryStore, Store};
+use mintage::store::{DurableOptions, DurableStore, MemoryStore, Store};
 use mintage::time::ManualClock;
 
 pub type Tested = Result<(), Box<dyn Error>>;
@@ -23,7 +25,7 @@ pub const ISSUER: &str = "https://login.example.com";
 pub const START: u64 = 1_800_000_000;
 
 /// How a store is opened, closed and opened again.
-pub trait Opener {
+pub trait Opener: Send + Sync {
     type Store: Store;
     fn open(
         &mut self,
@@ -57,6 +59,51 @@ impl Opener for Memory {
 
     fn close(&mut self, _: Authority<MemoryStore>) -> Tested {
         Ok(())
+    }
+}
+
+/// A directory that is removed with the value.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new() -> TempDir {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mintage-authority-{}-{number}", std::process::id());
+        TempDir(std::env::temp_dir().join(name))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The durable store in a directory of its own.
+pub struct Durable {
+    pub dir: TempDir,
+}
+
+impl Default for Durable {
+    fn default() -> Durable {
+        Durable { dir: TempDir::new() }
+    }
+}
+
+impl Opener for Durable {
+    type Store = DurableStore;
+
+    fn open(&mut self, builder: Builder, root: RootKey) -> Result<Authority, OpenError> {
+        builder.durable(DurableOptions::default().segment_len(1 << 20)).open(self.dir.path(), root)
+    }
+
+    fn close(&mut self, authority: Authority) -> Tested {
+        Ok(authority.close()?)
     }
 }
 
@@ -183,5 +230,33 @@ macro_rules! laws {
                 }
             )*
         }
+
+        mod durable {
+            $(
+                #[test]
+                fn $name() -> $crate::support::Tested {
+                    super::$name($crate::support::Durable::default())
+                }
+            )*
+        }
     };
+}
+
+/// The smallest executor: it parks its thread until it is woken.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
 }
