@@ -19,7 +19,7 @@ use super::log::{Log, Resume};
 use super::packed::Packed;
 use super::record::Record;
 use super::recovery::{LogReader, Recovered, Recovery};
-use super::segment::{BLOCK, GROUP_LEN_MAX};
+use super::segment::{BLOCK, SEGMENT_LEN_MIN};
 use super::sled_checkpoint::SledHome;
 use super::superblock::{Superblock, SuperblockFile};
 use super::ticket::Ticket;
@@ -36,8 +36,6 @@ const SLED: &str = "sled";
 const KEY_LABEL: &str = "mintage store key";
 /// How many removed rows may wait for the checkpoint.
 const GONE_MAX: usize = 64 * 1024;
-/// The shortest segment: it holds more than one of the longest groups.
-const SEGMENT_LEN_MIN: usize = 2 * GROUP_LEN_MAX;
 
 /// How a durable store is opened.
 #[derive(Clone)]
@@ -69,7 +67,7 @@ impl Default for DurableOptions {
 }
 
 impl DurableOptions {
-    /// Length of a segment of the log in bytes, at least 512 KiB (default 16 MiB). It is fixed when
+    /// Length of a segment of the log in bytes, at least 128 KiB (default 16 MiB). It is fixed when
     /// the store is made.
     #[must_use]
     pub fn segment_len(mut self, bytes: usize) -> DurableOptions {

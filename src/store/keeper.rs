@@ -197,6 +197,8 @@ impl Keeper {
                     if self.is_stopping.load(Ordering::SeqCst) {
                         return Ok(None);
                     }
+                    // Rewriting takes room too, and nobody else makes any.
+                    self.make_ready()?;
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => return Err(error),

@@ -355,24 +355,31 @@ impl Log {
         (count(&self.groups), count(&self.records), count(&self.syncs))
     }
 
+    fn group_len_max(&self) -> usize {
+        GROUP_LEN_MAX.min(self.segment_len / 2 - BLOCK)
+    }
+
     fn has_room(&self, lane: Lane, queued_len: usize) -> bool {
         let room = self.room.load(Ordering::SeqCst).saturating_sub(queued_len as u64);
         let segment = self.segment_len as u64;
         let full = self.is_full.load(Ordering::SeqCst);
+        let reserve = self.group_len_max() as u64;
         match lane {
-            Lane::Birth => !full && room > segment / 2 && queued_len < QUEUED_LEN_MAX,
-            Lane::Redeem => room > segment / 4 && queued_len < QUEUED_LEN_MAX / 4 * 5,
-            Lane::Kill => {
-                room > (GROUP_LEN_MAX as u64).min(segment / 8)
-                    && queued_len < QUEUED_LEN_MAX / 2 * 3
-            }
+            Lane::Birth => !full && room > reserve + segment / 4 && queued_len < QUEUED_LEN_MAX,
+            Lane::Redeem => room > reserve + segment / 8 && queued_len < QUEUED_LEN_MAX / 4 * 5,
+            Lane::Kill => room > reserve && queued_len < QUEUED_LEN_MAX / 2 * 3,
         }
     }
 }
 
 impl Queue {
     /// Encodes `records` into the group at the back, or a new one: a unit never crosses groups.
-    fn enqueue(&mut self, records: &[Record], new_group: impl FnOnce() -> Arc<Group>) -> Appended {
+    fn enqueue(
+        &mut self,
+        records: &[Record],
+        group_len_max: usize,
+        new_group: impl FnOnce() -> Arc<Group>,
+    ) -> Appended {
         let first = self.next;
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         self.next = Lsn(first.0 + u64::from(count));
@@ -382,7 +389,7 @@ impl Queue {
             for record in records {
                 record.encode(&mut back.bytes);
             }
-            if back.bytes.len() <= GROUP_LEN_MAX {
+            if back.bytes.len() <= group_len_max {
                 back.count += count;
                 self.queued_len += back.bytes.len() - before;
                 return Appended { first, group: Some(Arc::clone(&back.group)) };
@@ -420,7 +427,7 @@ impl Journal for Arc<Log> {
         }
         queue.high_water = queue.high_water.max(now);
         let committer: Weak<dyn Committer> = Weak::<Log>::clone(&self.me);
-        let appended = queue.enqueue(records, || Group::new(committer));
+        let appended = queue.enqueue(records, self.group_len_max(), || Group::new(committer));
         let wake = std::mem::take(&mut queue.writer_sleeps);
         drop(queue);
         if wake {

@@ -55,7 +55,7 @@ pub fn clock() -> Arc<ManualClock> {
 }
 
 pub fn options(clock: &Arc<ManualClock>) -> DurableOptions {
-    DurableOptions::default().segment_len(512 * 1024).clock(clock.clone())
+    DurableOptions::default().segment_len(128 * 1024).clock(clock.clone())
 }
 
 pub fn durable(path: &Path, clock: &Arc<ManualClock>) -> Result<DurableStore, StoreError> {
@@ -165,7 +165,7 @@ impl<S: Store> Bench<'_, S> {
     ) -> Result<(IssueOutcome, Tokens), StoreError> {
         let admission = self.store.admission();
         let (verb, mut tokens) = self.issue_verb(pair, policy, with_refresh, admission);
-        match self.store.apply(verb).wait()? {
+        match patiently(|| self.store.apply(verb.clone()).wait())? {
             Outcome::Issue(outcome) => {
                 if let IssueOutcome::Issued { family, grant, .. } = outcome {
                     tokens.family = family;
@@ -216,8 +216,15 @@ impl<S: Store> Bench<'_, S> {
     }
 
     pub fn redeem(&self, refresh: Refresh) -> (RedeemOutcome, Access, Refresh) {
-        let (ticket, access, next) = self.redeem_ticket(refresh, 60);
-        match ticket.wait().unwrap() {
+        let arrival = self.store.admission();
+        let mut tokens = None;
+        let outcome = patiently(|| {
+            let (ticket, access, next) = self.redeem_at(refresh, 60, arrival);
+            tokens = Some((access, next));
+            ticket.wait()
+        });
+        let (access, next) = tokens.unwrap();
+        match outcome.unwrap() {
             Outcome::Redeem(outcome) => (outcome, access, next),
             other => panic!("a redeem answered {other:?}"),
         }
@@ -248,6 +255,18 @@ impl<S: Store> Bench<'_, S> {
     pub fn is_redeemable(&self, refresh: Refresh) -> bool {
         let Refresh { family, generation, digest } = refresh;
         self.find(Find::Refresh { family, generation, digest }).is_some_and(|view| view.live)
+    }
+}
+
+/// Asks again while the store is busy: the short segments of these tests fill faster than new ones
+/// are made ready.
+pub fn patiently<T>(mut ask: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let start = std::time::Instant::now();
+    loop {
+        match ask() {
+            Err(StoreError::Busy) if start.elapsed().as_secs() < 20 => std::thread::yield_now(),
+            answer => return answer,
+        }
     }
 }
 

@@ -1,0 +1,396 @@
+//! A durable store and its files: reopening, damage, loss of the checkpoint, locks, keys, space.
+
+mod store_support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use mintage::root_key::RootKey;
+use mintage::store::{
+    DurableStore, MemoryCheckpointHome, PairPolicy, RedeemOutcome, Store, StoreError, Target,
+};
+use store_support::sim::SimStorage;
+use store_support::{
+    Access, Bench, LIFETIME, Refresh, TempDir, clock, durable, options, pair, root,
+};
+
+/// What a store was told, to be compared with what it says later.
+#[derive(Clone, Default)]
+struct Told {
+    live: Vec<Access>,
+    dead: Vec<Access>,
+    redeemable: Vec<Refresh>,
+    spent: Vec<Refresh>,
+}
+
+impl Told {
+    fn tell(&mut self, bench: &Bench<'_, impl Store>, families: u64) {
+        let round = self.live.len() + self.dead.len();
+        for n in 0..families {
+            let here = pair("reports", &format!("user-{round}-{n}"));
+            let tokens = bench.issue(&here);
+            let first = tokens.refresh.unwrap();
+            let (outcome, access, second) = bench.redeem(first);
+            assert!(matches!(outcome, RedeemOutcome::Redeemed { .. }));
+            self.spent.push(first);
+            let all = [tokens.access, access];
+            match n % 4 {
+                0 => {
+                    bench.revoke(Target::Subject(here.subject));
+                    self.dead.extend(all);
+                    self.spent.push(second);
+                }
+                1 => {
+                    bench.revoke(Target::Access(access.locator, access.digest));
+                    self.dead.push(access);
+                    self.live.push(tokens.access);
+                    self.redeemable.push(second);
+                }
+                _ => {
+                    self.live.extend(all);
+                    self.redeemable.push(second);
+                }
+            }
+        }
+    }
+
+    fn check(&self, bench: &Bench<'_, impl Store>) {
+        assert!(self.live.iter().all(|access| bench.is_live(*access)));
+        assert!(!self.dead.iter().any(|access| bench.is_live(*access)));
+        assert!(self.redeemable.iter().all(|refresh| bench.is_redeemable(*refresh)));
+        assert!(!self.spent.iter().any(|refresh| bench.is_redeemable(*refresh)));
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_reopened_store_answers_as_before() {
+    let dir = TempDir::new("reopen");
+    let clock = clock();
+    let mut told = Told::default();
+    for round in 0..4 {
+        let store = durable(dir.path(), &clock).unwrap();
+        let bench = Bench { store: &store, clock: &clock };
+        told.check(&bench);
+        told.tell(&bench, 20);
+        told.check(&bench);
+        if round % 2 == 0 {
+            store.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_lost_damaged_or_older_checkpoint_changes_no_answer() {
+    let dir = TempDir::new("checkpoint");
+    let older = TempDir::new("checkpoint-older");
+    let clock = clock();
+    let sled = dir.path().join("sled");
+    let mut told = Told::default();
+    for round in 0..10u64 {
+        let store = durable(dir.path(), &clock).unwrap();
+        let bench = Bench { store: &store, clock: &clock };
+        told.check(&bench);
+        told.tell(&bench, 12);
+        store.close().unwrap();
+        let db = sled.join("db");
+        let bytes = fs::read(&db).unwrap();
+        match round {
+            0 => copy_dir(&sled, older.path()),
+            1 => fs::remove_dir_all(&sled).unwrap(),
+            2 => fs::write(&db, &bytes[..bytes.len() / 2]).unwrap(),
+            3 => fs::write(&db, b"").unwrap(),
+            4 => {
+                fs::remove_dir_all(&sled).unwrap();
+                copy_dir(older.path(), &sled);
+            }
+            5 => fs::remove_file(sled.join("conf")).unwrap(),
+            6 => fs::write(sled.join("snap.0000000000000FFF.generating"), b"junk").unwrap(),
+            7 => {
+                let mut bent = bytes.clone();
+                for at in (0..bent.len()).step_by(1_009) {
+                    bent[at] ^= 0x10;
+                }
+                fs::write(&db, bent).unwrap();
+            }
+            8 => {
+                let mut bent = bytes.clone();
+                let middle = bent.len() / 2;
+                bent[middle..].fill(0);
+                fs::write(&db, bent).unwrap();
+            }
+            _ => {}
+        }
+    }
+    let store = durable(dir.path(), &clock).unwrap();
+    told.check(&Bench { store: &store, clock: &clock });
+}
+
+#[test]
+fn a_token_out_of_memory_is_read_back_from_the_checkpoint() {
+    let dir = TempDir::new("cold");
+    let clock = clock();
+    let open = || {
+        DurableStore::open(dir.path(), &root(), options(&clock).resident_tokens_max(64)).unwrap()
+    };
+    let mut told = Told::default();
+    let store = open();
+    let bench = Bench { store: &store, clock: &clock };
+    told.tell(&bench, 200);
+    // The keeper evicts on its own time; what matters is that the answers stay the same throughout.
+    for _ in 0..50 {
+        told.check(&bench);
+        if store.stats().cold_reads > 100 {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    store.close().unwrap();
+    let store = open();
+    let bench = Bench { store: &store, clock: &clock };
+    assert_eq!(store.stats().tokens_resident, 0);
+    told.check(&bench);
+    assert!(store.stats().cold_reads > 0);
+    // One that was cold is revoked through its cold read.
+    let victim = told.live.pop().unwrap();
+    store.close().unwrap();
+    let store = open();
+    let bench = Bench { store: &store, clock: &clock };
+    assert!(bench.revoke(Target::Access(victim.locator, victim.digest)).is_some());
+    told.dead.push(victim);
+    told.check(&bench);
+    store.close().unwrap();
+    let store = open();
+    told.check(&Bench { store: &store, clock: &clock });
+}
+
+#[test]
+fn the_log_stays_within_its_bound_and_keeps_every_survivor() {
+    let dir = TempDir::new("bound");
+    let clock = clock();
+    let store = durable(dir.path(), &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    let mut told = Told::default();
+    let mut first_segments = 0;
+    for _ in 0..60 {
+        told.tell(&bench, 16);
+        first_segments = first_segments.max(store.stats().segments);
+    }
+    let stats = store.stats();
+    told.check(&bench);
+    // Lone commits take a block each: this many segments would be needed without cleaning.
+    assert!(stats.groups * 4_096 / (128 * 1024) > 60, "{stats:?}");
+    assert!(first_segments < 40, "{first_segments} segments, {stats:?}");
+    store.close().unwrap();
+    let store = durable(dir.path(), &clock).unwrap();
+    told.check(&Bench { store: &store, clock: &clock });
+    store.close().unwrap();
+    // Without a checkpoint everything must come from the log.
+    fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    let store = durable(dir.path(), &clock).unwrap();
+    told.check(&Bench { store: &store, clock: &clock });
+}
+
+#[test]
+fn an_open_directory_is_locked_and_says_by_whom() {
+    let dir = TempDir::new("locked");
+    let clock = clock();
+    let store = durable(dir.path(), &clock).unwrap();
+    let error = durable(dir.path(), &clock).unwrap_err();
+    let StoreError::Locked { holder, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*holder, format!("process {}", std::process::id()));
+    store.close().unwrap();
+    assert!(durable(dir.path(), &clock).is_ok());
+}
+
+#[test]
+fn a_wrong_or_missing_root_key_is_refused_and_changes_nothing() {
+    let dir = TempDir::new("key");
+    let clock = clock();
+    let mut told = Told::default();
+    let store = durable(dir.path(), &clock).unwrap();
+    told.tell(&Bench { store: &store, clock: &clock }, 4);
+    store.close().unwrap();
+    let try_open = |key: &RootKey| DurableStore::open(dir.path(), key, options(&clock));
+    for wrong in [RootKey::from_bytes(1, [43; 32]), RootKey::from_bytes(2, [42; 32])] {
+        assert!(matches!(try_open(&wrong), Err(StoreError::WrongKey { .. })));
+    }
+    let missing = RootKey::from_file(dir.path().with_extension("key")).unwrap();
+    assert!(matches!(try_open(&missing), Err(StoreError::WrongKey { .. })));
+    assert!(!dir.path().with_extension("key").exists());
+    // A new version beside the old one opens, and from then on is needed.
+    let both = root().with_version(2, [44; 32]).unwrap();
+    let store = try_open(&both).unwrap();
+    told.check(&Bench { store: &store, clock: &clock });
+    store.close().unwrap();
+    assert!(matches!(try_open(&root()), Err(StoreError::WrongKey { .. })));
+    assert!(try_open(&RootKey::from_bytes(2, [44; 32])).is_ok());
+}
+
+/// A small store on a simulated disk, closed, and what it was told.
+fn closed_store(families: u64) -> (SimStorage, Told, Arc<mintage::time::ManualClock>) {
+    let clock = clock();
+    let storage = SimStorage::new();
+    let store = open_sim(&storage, &clock).unwrap();
+    let mut told = Told::default();
+    told.tell(&Bench { store: &store, clock: &clock }, families);
+    store.close().unwrap();
+    (storage, told, clock)
+}
+
+fn open_sim(
+    storage: &SimStorage,
+    clock: &Arc<mintage::time::ManualClock>,
+) -> Result<DurableStore, StoreError> {
+    let home = Arc::new(MemoryCheckpointHome::default());
+    DurableStore::open_on(Arc::new(storage.clone()), home, &root(), options(clock))
+}
+
+fn first_segment(storage: &SimStorage) -> String {
+    storage.names().into_iter().find(|name| name.ends_with(".log")).unwrap()
+}
+
+#[test]
+fn no_flipped_bit_of_a_sealed_log_is_accepted_or_shortens_it() {
+    let (storage, told, clock) = closed_store(2);
+    let name = first_segment(&storage);
+    let mut used = 0;
+    storage.damage(&name, |bytes| {
+        used = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
+    });
+    let mut refused = 0;
+    // One bit of every 13th byte that is used; every bit is for the long campaign.
+    for at in (0..used).step_by(13) {
+        let bent = storage.copy();
+        bent.damage(&name, |bytes| bytes[at] ^= 1 << (at % 8));
+        match open_sim(&bent, &clock) {
+            Err(StoreError::Corrupt { .. }) => refused += 1,
+            Err(other) => panic!("byte {at}: {other:?}"),
+            Ok(store) => told.check(&Bench { store: &store, clock: &clock }),
+        }
+    }
+    assert_eq!(refused, used.div_ceil(13), "a flipped bit was accepted");
+}
+
+#[test]
+fn a_shortened_zeroed_missing_or_older_segment_is_refused() {
+    let (storage, _, clock) = closed_store(60);
+    let names: Vec<String> =
+        storage.names().into_iter().filter(|name| name.ends_with(".log")).collect();
+    let used: Vec<&String> = names
+        .iter()
+        .filter(|name| {
+            let mut is_used = false;
+            storage.damage(name, |bytes| is_used = bytes[4_096..].iter().any(|b| *b != 0));
+            is_used
+        })
+        .collect();
+    assert!(used.len() > 3, "{}", used.len());
+    for name in &used {
+        for harm in ["shortened", "zeroed", "half zeroed", "swapped"] {
+            let bent = storage.copy();
+            let mut other = Vec::new();
+            bent.damage(used[0], |bytes| other.clone_from(bytes));
+            if harm == "swapped" && *name == used[0] {
+                continue;
+            }
+            bent.damage(name, |bytes| match harm {
+                "shortened" => bytes.truncate(bytes.len() - 4_096),
+                "zeroed" => bytes[4_096..].fill(0),
+                "half zeroed" => {
+                    let end = bytes.iter().rposition(|b| *b != 0).unwrap();
+                    bytes[4_096 + (end - 4_096) / 2 / 4_096 * 4_096..].fill(0);
+                }
+                _ => bytes.clone_from(&other),
+            });
+            let opened = open_sim(&bent, &clock);
+            assert!(matches!(opened, Err(StoreError::Corrupt { .. })), "{name} {harm}");
+        }
+        let bent = storage.copy();
+        mintage::store::Storage::remove(&bent, name).unwrap();
+        assert!(matches!(open_sim(&bent, &clock), Err(StoreError::Corrupt { .. })), "{name} gone");
+    }
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused_by_name() {
+    let (storage, _, clock) = closed_store(1);
+    storage.damage("superblock", |bytes| {
+        for slot in bytes.chunks_mut(4_096) {
+            slot[8] = 9;
+            let sum = blake3::hash(&slot[..4_080]);
+            slot[4_080..].copy_from_slice(&sum.as_bytes()[..16]);
+        }
+    });
+    assert!(matches!(open_sim(&storage, &clock), Err(StoreError::Format { .. })));
+}
+
+#[test]
+fn one_bad_superblock_slot_is_survived_and_two_are_refused() {
+    let (storage, told, clock) = closed_store(4);
+    for slot in 0..2 {
+        let bent = storage.copy();
+        bent.damage("superblock", |bytes| bytes[slot * 4_096 + 100] ^= 1);
+        let store = open_sim(&bent, &clock).unwrap();
+        told.check(&Bench { store: &store, clock: &clock });
+    }
+    let bent = storage.copy();
+    bent.damage("superblock", |bytes| {
+        bytes[100] ^= 1;
+        bytes[4_196] ^= 1;
+    });
+    assert!(matches!(open_sim(&bent, &clock), Err(StoreError::Corrupt { .. })));
+}
+
+#[test]
+fn a_dropped_ticket_neither_undoes_nor_delays() {
+    let dir = TempDir::new("dropped");
+    let clock = clock();
+    let store = durable(dir.path(), &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    let here = pair("reports", "user-1");
+    let (verb, tokens) = bench.issue_verb(&here, PairPolicy::Unlimited, true, store.admission());
+    drop(store.apply(verb));
+    // The next commit covers it.
+    bench.issue(&pair("reports", "user-2"));
+    assert!(bench.is_live(tokens.access));
+}
+
+#[test]
+fn clocks_that_jump_revive_and_reclaim_nothing() {
+    let dir = TempDir::new("clock");
+    let clock = clock();
+    let store = durable(dir.path(), &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    let long = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+    let short = bench.issue(&pair("reports", "user-2")).access;
+    let start = mintage::time::Clock::read(&*clock).unix.0;
+    clock.set(start + 50 * 365 * 86_400);
+    assert!(!bench.is_live(short));
+    for _ in 0..128 {
+        store.sweep(mintage::time::Clock::read(&*clock)).unwrap();
+    }
+    clock.set(start + 1);
+    store.close().unwrap();
+    let store = durable(dir.path(), &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    assert!(bench.is_redeemable(long), "a jump ahead ended a family");
+    clock.advance(LIFETIME + 120);
+    assert!(!bench.is_live(short));
+    bench.issue(&pair("reports", "user-3"));
+    clock.set(start + 1);
+    assert!(!bench.is_live(short), "a clock set back revived a token");
+}
