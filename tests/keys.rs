@@ -18,6 +18,7 @@ laws![
     a_scratch_sees_new_and_retired_keys,
     every_algorithm_signs_what_it_verifies,
     a_kid_is_taken_once,
+    a_retry_after_a_rotation_is_signed_by_the_active_key,
     signing_keys_lie_sealed,
     a_wrong_root_key_opens_nothing,
     a_new_root_key_version_keeps_what_lives,
@@ -129,6 +130,23 @@ fn a_kid_is_taken_once(opener: impl Opener) -> Tested {
     bed.authority().keys().import(test_key(Algorithm::Es256)?).wait()?;
     let refused = bed.authority().keys().import(test_key(Algorithm::Es256)?).wait();
     assert!(matches!(refused, Err(Error::InvalidRequest(_))));
+    Ok(())
+}
+
+fn a_retry_after_a_rotation_is_signed_by_the_active_key(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let (client, caller) = bed.app("app", TokenFormat::Jwt)?;
+    let first = refresh_token(&bed.issue("ann", &client)?)?;
+    let lost = bed.refresh(&first, &caller)?;
+    let old = bed.authority().keys().active_kid();
+    bed.authority().keys().generate(Algorithm::Es256).wait()?;
+    bed.authority().keys().retire(&old).wait()?;
+    let again = bed.refresh(&first, &caller)?;
+    assert_eq!(refresh_token(&again)?, refresh_token(&lost)?);
+    let (lost, again) = (access_token(&lost), access_token(&again));
+    assert_eq!(support::payload(&again)?, support::payload(&lost)?);
+    assert_ne!(again, lost);
+    bed.authority().verify_live(&again).wait()?;
     Ok(())
 }
 
