@@ -277,7 +277,7 @@ fn r7_a_refresh_never_outlives_a_revocation(opener: impl Opener) -> Tested {
                 .map(|_| refresh_token(&bed.issue(&subject, &client)?))
                 .collect::<Result<_, _>>()?;
             let is_revoked = AtomicBool::new(false);
-            let born: Vec<Issued> = std::thread::scope(|scope| {
+            let born = std::thread::scope(|scope| {
                 let threads: Vec<_> = families
                     .iter()
                     .map(|token| scope.spawn(|| rotate_until(&bed, token, &caller, &is_revoked)))
@@ -285,9 +285,11 @@ fn r7_a_refresh_never_outlives_a_revocation(opener: impl Opener) -> Tested {
                 let revoked = bed.authority().revoke(Target::Subject(&subject)).wait();
                 is_revoked.store(true, Ordering::SeqCst);
                 assert!(revoked.is_ok());
-                threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+                let born = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+                born.map(|born| born.map_err(|_| "a refresh outlived the revocation"))
+                    .collect::<Result<Vec<_>, _>>()
             });
-            for issued in &born {
+            for issued in born?.iter().flatten() {
                 assert!(!bed.is_active(&access_token(issued), &auditor)?);
                 assert!(!bed.is_active(&refresh_token(issued)?, &auditor)?);
             }

@@ -131,7 +131,6 @@ impl Keeper {
         let mark = self.core.time.observe(self.clock.read());
         let mut reader = (self.new_reader)();
         let mut last_read = Lsn(0);
-        let mut last_moved = Lsn(0);
         loop {
             let (head, body) = reader.next()?;
             if head.segment != first {
@@ -146,10 +145,8 @@ impl Keeper {
             })?;
             last_read = head.last();
             for (record, lsn) in records {
-                match self.rewrite(&record, lsn, mark)? {
-                    Some(Survivor::Moved(at)) => last_moved = last_moved.max(at),
-                    Some(_) => {}
-                    None => return Ok(false),
+                if self.rewrite(&record, lsn, mark)?.is_none() {
+                    return Ok(false);
                 }
             }
         }
@@ -157,7 +154,9 @@ impl Keeper {
         if self.follower.shared.applied() < last_read {
             return Ok(false);
         }
-        if let Some(group) = self.log.group_of(last_moved) {
+        // Not only what was moved here must be on disk: a record may be superfluous because of a
+        // later one that is still on its way.
+        if let Some(group) = self.log.group_of(self.log.tail()) {
             Ticket::committing(group, Ok(())).wait()?;
         }
         let storage = self.log.storage();

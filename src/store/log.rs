@@ -293,6 +293,11 @@ impl Log {
         self.work.notify_all();
     }
 
+    /// Position of the last record that was enqueued.
+    pub(crate) fn tail(&self) -> Lsn {
+        Lsn(lock(&self.queue).next.0 - 1)
+    }
+
     /// A segment is ready, and listed in the superblock.
     pub(crate) fn add_ready(&self, number: u64) {
         self.ready.store(number, Ordering::SeqCst);

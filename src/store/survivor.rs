@@ -12,8 +12,8 @@ use crate::time::Timestamp;
 /// What became of a record of the oldest segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Survivor {
-    /// Its entity was written again, at this position.
-    Moved(Lsn),
+    /// Its entity was written again.
+    Moved,
     /// A later record, death or age makes it superfluous.
     Gone,
     /// An access token that is not in memory: only the checkpoint knows.
@@ -108,7 +108,7 @@ impl<J: Journal> Core<J> {
                 _ => None,
             },
         };
-        Ok(moved.map_or(Survivor::Gone, Survivor::Moved))
+        Ok(moved.map_or(Survivor::Gone, |_| Survivor::Moved))
     }
 
     /// Brings an access token that the checkpoint holds back into memory, unless a later record of
