@@ -130,7 +130,11 @@ impl Rival {
 
     fn is_live(&self, text: &str) -> bool {
         let Some(row) = self.table.get(&self.digest(text)) else { return false };
-        let at = |scope: usize| self.revoked_at[scope][row[scope] as usize & 0xFFFF];
+        let place = |number: u64| {
+            let [low, high, ..] = number.to_le_bytes();
+            usize::from(u16::from_le_bytes([low, high]))
+        };
+        let at = |scope: usize| self.revoked_at[scope][place(row[scope])];
         row[3] >= at(0) && row[4] >= at(1) && row[5] >= at(2)
     }
 }
@@ -185,7 +189,7 @@ fn scattered(len: usize) -> Vec<usize> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     for i in (1..len).rev() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        order.swap(i, (state >> 33) as usize % (i + 1));
+        order.swap(i, usize::try_from(state >> 33).unwrap_or(0) % (i + 1));
     }
     order
 }
@@ -245,7 +249,7 @@ impl Durable {
             let mut ticket = self.store.apply(verb.clone());
             match pin!(&mut ticket).poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Err(StoreError::Busy)) => {
-                    std::thread::sleep(Duration::from_micros(200))
+                    std::thread::sleep(Duration::from_micros(200));
                 }
                 Poll::Ready(answer) => return Ticket::ready(answer),
                 Poll::Pending => return ticket,
