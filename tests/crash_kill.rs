@@ -34,7 +34,12 @@ fn acknowledged_survives_kill_dash_nine() {
             ledger.run_child(dir.path(), life, |_| ());
             harm_checkpoint(dir.path(), older.path(), &mut random);
             let store = open(dir.path()).unwrap();
-            assert_eq!(ledger.check(&store), Broken::default(), "after kill {done}");
+            let broken = ledger.check(&store);
+            if broken != Broken::default() {
+                drop(store);
+                println!("what is left is kept in {}", dir.keep().display());
+                panic!("after kill {done}: {broken:?}");
+            }
             if random.one_in(2) {
                 store.close().unwrap();
             }

@@ -1,6 +1,6 @@
 //! A child process that works on a store and says on its output what it begins and what was
 //! acknowledged, and a ledger of that which outlives it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -282,7 +282,11 @@ impl Ledger {
             let access: Vec<bool> = entry.access.iter().map(|a| bench.is_live(*a)).collect();
             match entry.fate {
                 Fate::Live => {
-                    broken.lost += u64::from(!is_live || access.contains(&false));
+                    let is_lost = !is_live || access.contains(&false);
+                    broken.lost += u64::from(is_lost);
+                    if is_lost {
+                        println!("lost: {entry:?}, refresh {is_live}, access {access:?}");
+                    }
                 }
                 Fate::Dead => broken.revived += u64::from(is_live || access.contains(&true)),
                 Fate::Unknown => {
