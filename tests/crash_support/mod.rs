@@ -99,7 +99,8 @@ fn work(store: &DurableStore, mut random: Random, seed: u64, worker: u64) {
             }
             (3..7, Some(at)) => {
                 let (name, _, refresh) = mine[at].clone();
-                let (ticket, access, next) = bench.redeem_ticket(refresh, 60);
+                // Said before it is done: a redeem that was applied and never said would look lost.
+                let (verb, access, next) = bench.redeem_verb(refresh, 60, store.admission());
                 let Access { locator, digest } = access;
                 println!(
                     "B R {name} {} {} {} {} {} {}",
@@ -110,7 +111,7 @@ fn work(store: &DurableStore, mut random: Random, seed: u64, worker: u64) {
                     hex(digest),
                     hex(next.digest)
                 );
-                match ticket.wait() {
+                match store.apply(verb).wait() {
                     Ok(Outcome::Redeem(RedeemOutcome::Redeemed { .. })) => {
                         println!("A R {name}");
                         mine[at].2 = next;

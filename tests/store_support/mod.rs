@@ -200,6 +200,16 @@ impl<S: Store> Bench<'_, S> {
         retry_secs_max: u64,
         arrival: Seq,
     ) -> (Ticket<Outcome>, Access, Refresh) {
+        let (verb, access, next) = self.redeem_verb(refresh, retry_secs_max, arrival);
+        (self.store.apply(verb), access, next)
+    }
+
+    pub fn redeem_verb(
+        &self,
+        refresh: Refresh,
+        retry_secs_max: u64,
+        arrival: Seq,
+    ) -> (Verb, Access, Refresh) {
         let now = self.clock.read();
         let (birth, access) = access_birth(self.store.draw(Near::Id(refresh.family)), now.unix);
         let next =
@@ -217,7 +227,7 @@ impl<S: Store> Bench<'_, S> {
             successor: Some(next.digest),
             access: birth,
         }));
-        (self.store.apply(verb), access, next)
+        (verb, access, next)
     }
 
     pub fn redeem(&self, refresh: Refresh) -> (RedeemOutcome, Access, Refresh) {
