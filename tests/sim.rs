@@ -249,7 +249,7 @@ fn run(seed: u64) {
     for _ in 0..4 {
         let store = world.open().unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
         world.check(&store);
-        let operations = 1 + world.random.below(60);
+        let operations = 1 + world.random.below(150);
         world.work(&store, operations);
         world.end_run(store);
     }

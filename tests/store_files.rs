@@ -76,6 +76,10 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+fn newest_table(sled: &Path) -> std::path::PathBuf {
+    fs::read_dir(sled).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+}
+
 #[test]
 fn a_reopened_store_answers_as_before() {
     let dir = TempDir::new("reopen");
@@ -106,7 +110,8 @@ fn a_lost_damaged_or_older_checkpoint_changes_no_answer() {
         told.check(&bench);
         told.tell(&bench, 12);
         store.close().unwrap();
-        let db = sled.join("db");
+        let table = newest_table(&sled);
+        let db = table.join("db");
         let bytes = fs::read(&db).unwrap();
         match round {
             0 => copy_dir(&sled, older.path()),
@@ -117,8 +122,8 @@ fn a_lost_damaged_or_older_checkpoint_changes_no_answer() {
                 fs::remove_dir_all(&sled).unwrap();
                 copy_dir(older.path(), &sled);
             }
-            5 => fs::remove_file(sled.join("conf")).unwrap(),
-            6 => fs::write(sled.join("snap.0000000000000FFF.generating"), b"junk").unwrap(),
+            5 => fs::remove_file(table.join("conf")).unwrap(),
+            6 => fs::write(table.join("snap.0000000000000FFF.generating"), b"junk").unwrap(),
             7 => {
                 let mut bent = bytes.clone();
                 for at in (0..bent.len()).step_by(1_009) {

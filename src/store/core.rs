@@ -106,6 +106,7 @@ pub(crate) struct Core<J> {
     pub(crate) stamps: Stamps,
     pub(crate) opened: Opened,
     pub(crate) sweep_next: AtomicU64,
+    pub(crate) rows_walked: AtomicU64,
     shards: Box<[CachePadded<RwLock<Shard>>]>,
     documents: RwLock<Documents>,
     sets: RwLock<HashMap<u64, SetEntry>>,
@@ -142,6 +143,7 @@ impl<J: Journal> Core<J> {
             stamps: Stamps::default(),
             opened: Opened::default(),
             sweep_next: AtomicU64::new(0),
+            rows_walked: AtomicU64::new(0),
             shards: (0..SHARDS).map(|_| CachePadded::default()).collect(),
             documents: RwLock::default(),
             sets: RwLock::default(),
@@ -162,6 +164,7 @@ impl<J: Journal> Core<J> {
             stamps: self.stamps,
             opened: self.opened,
             sweep_next: self.sweep_next,
+            rows_walked: self.rows_walked,
             shards: self.shards,
             documents: self.documents,
             sets: self.sets,
@@ -556,6 +559,7 @@ impl<J: Journal> Core<J> {
             stats.families += shard.families.len() as u64;
             stats.grants += shard.grants.len() as u64;
         }
+        stats.rows_walked = self.rows_walked.load(Ordering::Relaxed);
         stats.stamps = self.stamps.len() as u64;
         stats.denied = read(&self.denied).len() as u64;
         stats.durable = self.journal.published();

@@ -1,5 +1,7 @@
 //! Issue: an access token is born, with its grant and family where they are new.
 
+use std::sync::atomic::Ordering;
+
 use super::core::{Core, Journal, Lane};
 use super::decide::{Decided, mint_row};
 use super::record::{FamilyRow, GrantRow, Record, TokenRow};
@@ -141,6 +143,7 @@ impl<J: Journal> Core<J> {
                 family.may_live(now) && self.admits(family.admission, grant, row)
             })
         };
+        self.rows_walked.fetch_add(grant.families.len() as u64, Ordering::Relaxed);
         grant.families.iter().filter(is_live).copied().collect()
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::core::{Core, Journal};
 use super::{Document, GrantView, Listing, Lsn, Page, StoreError};
@@ -95,6 +96,7 @@ impl<J: Journal> Core<J> {
             if page.grants.len() >= limit {
                 return;
             }
+            self.rows_walked.fetch_add(1, Ordering::Relaxed);
             let Some(held) = shard.families.get(&family) else { continue };
             let Some(row) = held.state.visible(published) else { continue };
             if !row.may_live(now) || !self.admits(row.admission, entry, grant) {

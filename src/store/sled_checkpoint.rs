@@ -4,62 +4,85 @@
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
 
 /// Bytes of sled's page cache; its real memory is a small multiple.
 const CACHE_LEN: u64 = 16 * 1024 * 1024;
 
-/// The directory of a sled table.
+/// The directory that sled's tables lie in, each under a number of its own.
+///
+/// A table that was given up may still be open in this process, and sled writes snapshots by their
+/// path while it shuts down: in the directory of its successor they would be taken for its own.
 #[derive(Debug)]
 pub(crate) struct SledHome {
     path: PathBuf,
+    /// Numbers below this one were used by this process.
+    next: AtomicU64,
 }
 
 impl SledHome {
     pub(crate) fn new(path: PathBuf) -> SledHome {
-        SledHome { path }
+        SledHome { path, next: AtomicU64::new(1) }
     }
 
-    /// A leftover of an interrupted snapshot makes sled refuse to open, though it was never
-    /// authoritative.
-    fn remove_leftovers(&self) -> io::Result<()> {
+    /// The highest numbered table, if there is one.
+    fn newest(&self) -> io::Result<Option<u64>> {
         let entries = match fs::read_dir(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             entries => entries?,
         };
+        let mut newest = None;
         for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with("snap.") && name.ends_with(".generating") {
-                fs::remove_file(entry.path())?;
-            }
+            let name = entry?.file_name();
+            newest = newest.max(name.to_str().and_then(|name| name.parse().ok()));
         }
-        Ok(())
+        Ok(newest)
     }
 }
 
 impl CheckpointHome for SledHome {
     fn open(&self) -> Result<Box<dyn Checkpoint>, CheckpointError> {
-        self.remove_leftovers().map_err(engine)?;
-        let tree = guarded(|| {
-            sled::Config::new()
-                .path(&self.path)
-                .cache_capacity(CACHE_LEN)
-                .flush_every_ms(None)
-                .open()
+        let newest = self.newest().map_err(engine)?;
+        let number = newest.unwrap_or_else(|| self.next.load(Ordering::SeqCst));
+        self.next.fetch_max(number + 1, Ordering::SeqCst);
+        let path = self.path.join(number.to_string());
+        remove_leftovers(&path).map_err(engine)?;
+        let db = guarded(|| {
+            sled::Config::new().path(&path).cache_capacity(CACHE_LEN).flush_every_ms(None).open()
         })?;
-        Ok(Box::new(SledCheckpoint { db: tree, path: self.path.clone() }))
+        Ok(Box::new(SledCheckpoint { db, path }))
     }
 
     fn destroy(&self) -> Result<(), CheckpointError> {
+        if let Some(newest) = self.newest().map_err(engine)? {
+            self.next.fetch_max(newest + 1, Ordering::SeqCst);
+        }
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(engine(error)),
             _ => Ok(()),
         }
     }
+}
+
+/// A leftover of an interrupted snapshot makes sled refuse to open, though it was never
+/// authoritative.
+fn remove_leftovers(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 struct SledCheckpoint {

@@ -175,6 +175,9 @@ pub struct Stats {
     pub records: u64,
     /// Syncs of the log since the store was opened.
     pub syncs: u64,
+    /// Families that listings and pair policies went through, one by one. Nothing else that a
+    /// request does walks over anything.
+    pub rows_walked: u64,
     /// Lookups that went to the checkpoint.
     pub cold_reads: u64,
     /// Whether the store refuses writes.

@@ -99,7 +99,7 @@ fn work(store: &DurableStore, mut random: Random, seed: u64, worker: u64) {
             }
             (3..7, Some(at)) => {
                 let (name, _, refresh) = mine[at].clone();
-                // Said before it is done: a redeem that was applied and never said would look lost.
+                // Said before it is begun: a kill in between must find it in the ledger.
                 let (verb, access, next) = bench.redeem_verb(refresh, 60, store.admission());
                 let Access { locator, digest } = access;
                 println!(
@@ -321,7 +321,10 @@ pub fn harm_checkpoint(path: &Path, older: &Path, random: &mut Random) {
     match random.below(6) {
         0 => fs::remove_dir_all(&sled).unwrap(),
         1 => {
-            let db = sled.join("db");
+            let tables = fs::read_dir(&sled).unwrap().map(|entry| entry.unwrap().path());
+            let Some(db) = tables.map(|table| table.join("db")).find(|db| db.exists()) else {
+                return;
+            };
             let bytes = fs::read(&db).unwrap();
             let len = usize::try_from(random.below(bytes.len() as u64 + 1)).unwrap();
             fs::write(&db, &bytes[..len]).unwrap();
