@@ -19,3 +19,8 @@ pub mod scope;
 pub mod secret;
 pub mod store;
 pub mod time;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

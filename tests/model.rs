@@ -1,5 +1,8 @@
 //! Random runs against a naive model: what a token is worth after any sequence of issues, refreshes,
 //! retries, replays, uses, revocations, clock steps and reopenings.
+//!
+//! `MINTAGE_MODEL_RUNS` sets how many sequences run in memory (default 2,000); a tenth as many run on
+//! the durable store. `PROPTEST_RNG_SEED` sets the seed.
 
 mod support;
 
@@ -320,12 +323,16 @@ fn one_run<O: Opener>(
     run.check_access_tokens()
 }
 
+fn sequences() -> u32 {
+    std::env::var("MINTAGE_MODEL_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000)
+}
+
 #[test]
 fn any_run_in_memory_is_worth_what_the_model_says() -> Tested {
-    follow::<Memory>(2_000)
+    follow::<Memory>(sequences())
 }
 
 #[test]
 fn any_durable_run_is_worth_what_the_model_says() -> Tested {
-    follow::<Durable>(200)
+    follow::<Durable>(sequences() / 10)
 }
