@@ -262,6 +262,16 @@ impl<J: Journal> Core<J> {
         write(&self.sets)
     }
 
+    /// Bytes of documents and of scope and audience texts, about.
+    pub(crate) fn text_len(&self) -> u64 {
+        let bodies = |row: &DocumentRow| row.body.as_ref().map_or(0, |body| body.len());
+        let documents = self.documents();
+        let documents = documents.values().map(|state| 64 + bodies(&state.now));
+        let sets = read(&self.sets);
+        let sets = sets.values().map(|set| 64 + set.text.len());
+        (documents.sum::<usize>() + sets.sum::<usize>()) as u64
+    }
+
     pub(crate) fn set_text(&self, id: u64) -> Arc<str> {
         // A row is never visible before the texts that it names: they are in its unit or before it.
         read(&self.sets).get(&id).map_or_else(|| Arc::from(""), |set| Arc::clone(&set.text))
@@ -490,7 +500,11 @@ impl<J: Journal> Core<J> {
                 if let Some(old) = shard.grants.remove(&id) {
                     entry.families = old.families;
                 }
-                shard.pairs.insert(entry.unique, id);
+                // Of two grants of a pair the later one counts: the other was swept since.
+                let held = shard.pairs.get(&entry.unique).and_then(|id| shard.grants.get(id));
+                if held.is_none_or(|held| held.state.lsn < lsn) {
+                    shard.pairs.insert(entry.unique, id);
+                }
                 self.index_grant(&entry);
                 shard.grants.insert(id, entry);
             }

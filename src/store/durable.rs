@@ -182,7 +182,7 @@ impl DurableStore {
     }
 
     /// Closes the store: commits what is queued, lets the checkpoint catch up, and marks the
-    /// directory clean. Every clone is closed; calls on them answer [`StoreError::Closed`].
+    /// directory clean. Every clone is closed: writes on them answer [`StoreError::Closed`].
     ///
     /// # Errors
     /// The last error of the background work, or that the store had refused writes. Nothing that
@@ -266,8 +266,7 @@ impl Store for DurableStore {
         let mut stats = Stats::default();
         inner.core.count(&mut stats);
         let (groups, records, syncs) = inner.log.counts();
-        let (_, ready) = inner.log.segments();
-        let first = inner.log.superblock().state.first_segment;
+        let (first, _, ready) = inner.log.segments();
         stats.checkpointed = inner.follower.shared.applied();
         stats.segments = ready + 1 - first;
         stats.log_bytes = stats.segments * inner.log.segment_len() as u64;
@@ -305,7 +304,6 @@ impl Inner {
         if threads.is_empty() {
             return Err(StoreError::Closed);
         }
-        let was_read_only = self.log.is_read_only();
         self.is_stopping.store(true, Ordering::SeqCst);
         let _ = self.nudge.try_send(());
         self.log.close();
@@ -314,11 +312,14 @@ impl Inner {
         for thread in threads.by_ref().take(2) {
             let _ = thread.join();
         }
+        // A thread that waits for its ticket may be writing still.
+        self.log.drain();
         self.follower.stop();
         for thread in threads {
             let _ = thread.join();
         }
-        let result = if was_read_only { Err(StoreError::ReadOnly) } else { self.mark_clean() };
+        let failed = self.log.is_read_only();
+        let result = if failed { Err(StoreError::ReadOnly) } else { self.mark_clean() };
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         result?;
         self.follower.shared.last_error().map_or(Ok(()), Err)
@@ -514,6 +515,7 @@ impl Opening<'_> {
             state,
             whole_from,
             waiting: Vec::new(),
+            lost_at: None,
         };
         let keeper = Keeper {
             core: Arc::clone(&core),

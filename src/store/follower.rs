@@ -109,6 +109,7 @@ pub(crate) struct FollowerState {
     applied: AtomicU64,
     tokens: AtomicU64,
     cold_reads: AtomicU64,
+    is_whole: AtomicBool,
     is_stopping: AtomicBool,
     last_error: Mutex<Option<StoreError>>,
 }
@@ -117,6 +118,11 @@ impl FollowerState {
     /// The checkpoint holds everything up to here.
     pub(crate) fn applied(&self) -> Lsn {
         Lsn(self.applied.load(Ordering::SeqCst))
+    }
+
+    /// Whether what the checkpoint lacks is nowhere.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::SeqCst)
     }
 
     pub(crate) fn tokens(&self) -> u64 {
@@ -179,6 +185,7 @@ pub(crate) struct Follower {
     /// Until the table holds this much, a token that it lacks may still be in the log.
     pub(crate) whole_from: Lsn,
     pub(crate) waiting: Vec<ColdRead>,
+    pub(crate) lost_at: Option<Instant>,
 }
 
 impl Follower {
@@ -255,6 +262,8 @@ impl Follower {
         if let Some(table) = &self.table {
             self.state.tokens.store(table.tokens(), Ordering::Relaxed);
             self.state.applied.store(table.position().0, Ordering::SeqCst);
+            let is_whole = table.position() >= self.whole_from;
+            self.state.is_whole.store(is_whole, Ordering::SeqCst);
         }
     }
 
@@ -284,6 +293,11 @@ impl Follower {
     fn lose(&mut self, error: &CheckpointError) {
         self.state.note_error(unusable(error));
         self.state.applied.store(0, Ordering::SeqCst);
+        self.state.is_whole.store(false, Ordering::SeqCst);
+        if self.lost_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+            std::thread::sleep(RETRY_AFTER);
+        }
+        self.lost_at = Some(Instant::now());
         self.table = None;
         self.whole_from = self.log.published();
         self.reader = (self.new_reader)();
@@ -297,7 +311,6 @@ impl Follower {
             Err(error) => {
                 self.state.note_error(unusable(&error));
                 self.waiting.retain(|read| read.since.elapsed() < READ_WAIT_MAX);
-                std::thread::sleep(RETRY_AFTER);
             }
         }
     }

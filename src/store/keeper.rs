@@ -32,6 +32,8 @@ const GRANT_LEN: u64 = 192;
 const OTHER_LEN: u64 = 128;
 /// How long the keeper sleeps when nobody nudges it.
 const IDLE: Duration = Duration::from_millis(100);
+/// How long it waits after something failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 const TEMPORARY: &str = "segment.new";
 const ZEROS_LEN: usize = 1024 * 1024;
 
@@ -49,14 +51,16 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn run(self) {
         while !self.is_stopping.load(Ordering::SeqCst) {
-            match self.tick() {
+            let ticked = self.tick();
+            let failed = ticked.is_err();
+            match ticked {
                 // What the log refuses while it is being closed is no error of ours.
                 Err(error) if !self.is_stopping.load(Ordering::SeqCst) => {
                     self.follower.shared.note_error(error);
                 }
                 _ => {}
             }
-            let _ = self.nudges.recv_timeout(IDLE);
+            let _ = self.nudges.recv_timeout(if failed { RETRY_AFTER } else { IDLE });
         }
     }
 
@@ -64,20 +68,21 @@ impl Keeper {
         if self.log.is_read_only() {
             return Ok(());
         }
-        self.make_ready()?;
-        self.renew_block()?;
-        match self.core.sweep(self.clock.read()) {
-            Ok(_) | Err(StoreError::Busy) => {}
-            Err(error) => return Err(error),
-        }
+        // A disk that is full for new segments must not stop what gives space back.
+        let made = self.make_ready();
+        let renewed = self.renew_block();
+        let swept = match self.core.sweep(self.clock.read()) {
+            Err(StoreError::Busy) => Ok(()),
+            swept => swept.map(drop),
+        };
         self.evict();
-        self.bound_log()
+        made.and(self.bound_log()).and(renewed).and(swept)
     }
 
     /// Makes segments ready until there are enough ahead of the writer.
     fn make_ready(&self) -> Result<(), StoreError> {
         loop {
-            let (current, ready) = self.log.segments();
+            let (_, current, ready) = self.log.segments();
             if ready >= current + READY_SEGMENTS || self.is_stopping.load(Ordering::SeqCst) {
                 return Ok(());
             }
@@ -105,29 +110,36 @@ impl Keeper {
 
     /// Drops the oldest segments while the log is longer than its bound.
     fn bound_log(&self) -> Result<(), StoreError> {
-        loop {
+        let (first, current, _) = self.log.segments();
+        // A round over the log at most, so that the other duties get their turn.
+        for _ in first..=current {
             let mut stats = Stats::default();
             self.core.count(&mut stats);
             let tokens = stats.tokens_resident.max(self.follower.shared.tokens());
             let live = tokens * TOKEN_LEN
                 + stats.families * FAMILY_LEN
                 + stats.grants * GRANT_LEN
-                + (stats.stamps + stats.denied) * OTHER_LEN;
+                + (stats.stamps + stats.denied) * OTHER_LEN
+                + self.core.text_len();
             let segment_len = self.log.segment_len() as u64;
             let bound = live * LOG_FACTOR / segment_len + SEGMENTS_SPARE;
-            let (current, ready) = self.log.segments();
-            let first = self.log.superblock().state.first_segment;
+            let (first, current, ready) = self.log.segments();
             // Beyond twice the bound the cleaner has fallen behind: births wait for it.
             self.log.set_full(ready + 1 - first > 2 * bound + READY_SEGMENTS);
             let is_over = current + 1 - first > bound;
             if !is_over || first + 1 >= current || !self.drop_first(first)? {
                 return Ok(());
             }
+            self.make_ready()?;
         }
+        Ok(())
     }
 
     /// Rewrites the survivors of the first segment and drops it; `false` if it must stay for now.
     fn drop_first(&self, first: u64) -> Result<bool, StoreError> {
+        if !self.follower.shared.is_whole() {
+            return Ok(false);
+        }
         let mark = self.core.time.observe(self.clock.read());
         let mut reader = (self.new_reader)();
         let mut last_read = Lsn(0);
@@ -161,10 +173,7 @@ impl Keeper {
         }
         let storage = self.log.storage();
         let path = storage.path().join(super::superblock::SUPERBLOCK);
-        self.log
-            .superblock()
-            .update(|state| state.first_segment = first + 1)
-            .map_err(StoreError::io("write", path))?;
+        self.log.drop_first(first).map_err(StoreError::io("write", path))?;
         let name = segment_name(first);
         storage
             .remove(&name)

@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 
 /// Births are refused while more bytes than this wait for the disk; redeems and kills later.
 const QUEUED_LEN_MAX: usize = 16 * 1024 * 1024;
+/// The longest unit that a kill or a rewrite enqueues, about.
+const UNIT_LEN_MAX: u64 = 20 * 1024;
 /// After so long without work the writer seals the tail.
 const SEAL_AFTER: Duration = Duration::from_millis(5);
 
@@ -34,8 +36,11 @@ pub(crate) struct Log {
     device: Mutex<Device>,
     superblock: Mutex<SuperblockFile>,
     published: AtomicU64,
-    /// Room for groups in the current segment and in those that are ready, in bytes.
-    room: AtomicU64,
+    /// Where the next group goes in the current segment.
+    offset: AtomicU64,
+    /// The log is known to be on disk up to here, by the superblock.
+    sealed: AtomicU64,
+    first: AtomicU64,
     /// Whether the log holds as many bytes as it may.
     is_full: AtomicBool,
     current: AtomicU64,
@@ -55,6 +60,7 @@ struct Queue {
     queued_len: usize,
     high_water: Timestamp,
     state: State,
+    is_closed: bool,
     /// Whether the writer sleeps and must be woken.
     writer_sleeps: bool,
 }
@@ -63,7 +69,6 @@ struct Queue {
 enum State {
     Open,
     ReadOnly,
-    Closed,
 }
 
 struct Pending {
@@ -73,6 +78,9 @@ struct Pending {
     count: u32,
     group: Arc<Group>,
 }
+
+/// A group, and what became of it.
+type Settled = (Arc<Group>, Result<(), StoreError>);
 
 struct Device {
     file: Box<dyn StorageFile>,
@@ -103,8 +111,8 @@ impl Log {
         let segment_len = usize::try_from(superblock.state.segment_len).unwrap_or(usize::MAX);
         let ready = superblock.state.last_segment;
         let published = Lsn(resume.at.next.0 - 1);
-        let ahead = (ready - resume.at.segment) * (segment_len - BLOCK) as u64;
-        let room = segment_len.saturating_sub(resume.at.offset) as u64 + ahead;
+        let sealed = superblock.state.sealed.0;
+        let first = superblock.state.first_segment;
         Arc::new_cyclic(|me| Log {
             storage,
             key: resume.key,
@@ -117,6 +125,7 @@ impl Log {
                 queued_len: 0,
                 high_water: resume.high_water,
                 state: State::Open,
+                is_closed: false,
                 writer_sleeps: false,
             }),
             work: Condvar::new(),
@@ -124,7 +133,9 @@ impl Log {
             device: Mutex::new(Device { file: resume.file, at: resume.at }),
             superblock: Mutex::new(superblock),
             published: AtomicU64::new(published.0),
-            room: AtomicU64::new(room),
+            offset: AtomicU64::new(resume.at.offset as u64),
+            sealed: AtomicU64::new(sealed),
+            first: AtomicU64::new(first),
             is_full: AtomicBool::new(false),
             ready: AtomicU64::new(ready),
             groups: AtomicU64::new(0),
@@ -153,11 +164,11 @@ impl Log {
             if !queue.pending.is_empty() {
                 continue;
             }
-            if queue.state == State::Closed {
+            if queue.is_closed {
                 return;
             }
             queue.writer_sleeps = true;
-            let sealed = lock(&self.superblock).state.sealed;
+            let sealed = Lsn(self.sealed.load(Ordering::SeqCst));
             let must_seal = sealed < self.published() && queue.state == State::Open;
             let queue = if must_seal {
                 let waited = self.work.wait_timeout(queue, SEAL_AFTER);
@@ -177,8 +188,16 @@ impl Log {
 
     /// Commits groups until none is queued.
     fn commit_queued(&self) {
-        let mut device = lock(&self.device);
-        while self.commit_one(&mut device) {}
+        loop {
+            let settled = {
+                let mut device = lock(&self.device);
+                self.commit_one(&mut device)
+            };
+            match settled {
+                Some((group, outcome)) => group.settle(&outcome),
+                None => return,
+            }
+        }
     }
 
     /// Notes in the superblock how far the log is on disk, so that damage to its end is told from a
@@ -190,41 +209,42 @@ impl Log {
             state.sealed = state.sealed.max(published);
             state.high_water = state.high_water.max(high_water);
         });
-        if let Err(error) = written {
-            self.fail(&Arc::new(error));
+        match written {
+            Ok(()) => self.sealed.store(published.0, Ordering::SeqCst),
+            Err(error) => self.fail(&Arc::new(error)),
         }
     }
 
-    /// Takes the oldest group and commits it; `false` when there is none.
-    fn commit_one(&self, device: &mut Device) -> bool {
+    /// Takes the oldest group and commits it; `None` when there is none. The caller settles it once
+    /// the device is free: what waits for it is foreign code.
+    fn commit_one(&self, device: &mut Device) -> Option<Settled> {
         let (mut pending, high_water) = {
             let mut queue = lock(&self.queue);
-            let Some(pending) = queue.pending.pop_front() else { return false };
-            queue.queued_len -= pending.bytes.len();
+            let pending = queue.pending.pop_front()?;
             let last = Lsn(pending.first.0 + u64::from(pending.count) - 1);
             queue.in_flight = Some((last, Arc::clone(&pending.group)));
-            if queue.state == State::ReadOnly {
-                drop(queue);
-                pending.group.settle(&Err(StoreError::ReadOnly));
-                return true;
-            }
             (pending, queue.high_water)
         };
+        let len = pending.bytes.len();
         match self.write_group(device, &mut pending, high_water) {
             Ok(last) => {
                 self.published.store(last.0, Ordering::SeqCst);
                 self.records.fetch_add(u64::from(pending.count), Ordering::Relaxed);
                 self.groups.fetch_add(1, Ordering::Relaxed);
-                lock(&self.queue).in_flight = None;
-                pending.group.settle(&Ok(()));
+                let mut queue = lock(&self.queue);
+                queue.in_flight = None;
+                // Its room counted as taken until it was written.
+                queue.queued_len -= len;
+                Some((pending.group, Ok(())))
             }
             Err(error) => {
                 let error = Arc::new(error);
-                pending.group.settle(&Err(StoreError::Unknown(Arc::clone(&error))));
+                // In flight until `fail` says that the log is done for: nobody must find the
+                // group gone and take it for published.
                 self.fail(&error);
+                Some((pending.group, Err(StoreError::Unknown(error))))
             }
         }
-        true
     }
 
     fn write_group(
@@ -255,7 +275,7 @@ impl Log {
         device.at.offset += padded;
         device.at.chain = Some(chain);
         device.at.next = Lsn(pending.first.0 + u64::from(pending.count));
-        self.room.fetch_sub(padded as u64, Ordering::SeqCst);
+        self.offset.store(device.at.offset as u64, Ordering::SeqCst);
         Ok(Lsn(device.at.next.0 - 1))
     }
 
@@ -266,11 +286,10 @@ impl Log {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "no segment is ready"));
         }
         device.file = self.storage.open(&segment_name(next), false)?;
-        let left = self.segment_len - device.at.offset;
-        self.room.fetch_sub(left as u64, Ordering::SeqCst);
         device.at.segment = next;
         device.at.offset = BLOCK;
         self.current.store(next, Ordering::SeqCst);
+        self.offset.store(BLOCK as u64, Ordering::SeqCst);
         let _ = self.keeper.try_send(());
         Ok(())
     }
@@ -279,9 +298,7 @@ impl Log {
     pub(crate) fn fail(&self, error: &Arc<io::Error>) {
         let dropped = {
             let mut queue = lock(&self.queue);
-            if queue.state == State::Open {
-                queue.state = State::ReadOnly;
-            }
+            queue.state = State::ReadOnly;
             queue.in_flight = None;
             queue.queued_len = 0;
             std::mem::take(&mut queue.pending)
@@ -301,7 +318,6 @@ impl Log {
     /// A segment is ready, and listed in the superblock.
     pub(crate) fn add_ready(&self, number: u64) {
         self.ready.store(number, Ordering::SeqCst);
-        self.room.fetch_add((self.segment_len - BLOCK) as u64, Ordering::SeqCst);
     }
 
     /// Takes the next block of numbers, durable before any number of it is used.
@@ -316,9 +332,22 @@ impl Log {
     /// Refuses new units and lets the writer end once the queued ones are committed.
     pub(crate) fn close(&self) {
         let mut queue = lock(&self.queue);
-        queue.state = State::Closed;
+        queue.is_closed = true;
         drop(queue);
         self.work.notify_all();
+    }
+
+    /// Drops the first segment from the list; its file may go once this is on disk.
+    pub(crate) fn drop_first(&self, first: u64) -> io::Result<()> {
+        self.superblock().update(|state| state.first_segment = first + 1)?;
+        self.first.store(first + 1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Waits until nobody writes, and commits what may still be queued.
+    pub(crate) fn drain(&self) {
+        self.commit_queued();
+        drop(lock(&self.device));
     }
 
     pub(crate) fn superblock(&self) -> MutexGuard<'_, SuperblockFile> {
@@ -337,9 +366,10 @@ impl Log {
         self.segment_len
     }
 
-    /// The segment that is being written, and the last one that is ready.
-    pub(crate) fn segments(&self) -> (u64, u64) {
-        (self.current.load(Ordering::SeqCst), self.ready.load(Ordering::SeqCst))
+    /// The first segment, the one that is being written, and the last one that is ready.
+    pub(crate) fn segments(&self) -> (u64, u64, u64) {
+        let load = |number: &AtomicU64| number.load(Ordering::SeqCst);
+        (load(&self.first), load(&self.current), load(&self.ready))
     }
 
     pub(crate) fn set_full(&self, is_full: bool) {
@@ -364,15 +394,22 @@ impl Log {
         GROUP_LEN_MAX.min(self.segment_len / 2 - BLOCK)
     }
 
-    fn has_room(&self, lane: Lane, queued_len: usize) -> bool {
-        let room = self.room.load(Ordering::SeqCst).saturating_sub(queued_len as u64);
+    /// Whether a unit of `lane` may be queued so that every queued group finds its place: births
+    /// are refused first, kills last. A segment may end in a rest that is too short for the next
+    /// group, so it counts as shorter by the longest one.
+    fn has_room(&self, lane: Lane, queue: &Queue) -> bool {
         let segment = self.segment_len as u64;
+        let usable = (segment - BLOCK as u64).saturating_sub(self.group_len_max() as u64);
+        let ahead = self.ready.load(Ordering::SeqCst) - self.current.load(Ordering::SeqCst);
+        let here = segment.saturating_sub(self.offset.load(Ordering::SeqCst));
+        let here = here.saturating_sub(self.group_len_max() as u64);
+        let padding = (queue.pending.len() as u64 + 3) * BLOCK as u64;
+        let room = (ahead * usable + here).saturating_sub(queue.queued_len as u64 + padding);
         let full = self.is_full.load(Ordering::SeqCst);
-        let reserve = self.group_len_max() as u64;
         match lane {
-            Lane::Birth => !full && room > reserve + segment / 4 && queued_len < QUEUED_LEN_MAX,
-            Lane::Redeem => room > reserve + segment / 8 && queued_len < QUEUED_LEN_MAX / 4 * 5,
-            Lane::Kill => room > reserve && queued_len < QUEUED_LEN_MAX / 2 * 3,
+            Lane::Birth => !full && room > segment / 4 && queue.queued_len < QUEUED_LEN_MAX,
+            Lane::Redeem => room > segment / 8 && queue.queued_len < QUEUED_LEN_MAX / 4 * 5,
+            Lane::Kill => room > UNIT_LEN_MAX && queue.queued_len < QUEUED_LEN_MAX / 2 * 3,
         }
     }
 }
@@ -422,12 +459,13 @@ impl Journal for Arc<Log> {
         now: Timestamp,
     ) -> Result<Appended, StoreError> {
         let mut queue = lock(&self.queue);
-        match queue.state {
-            State::Open => {}
-            State::ReadOnly => return Err(StoreError::ReadOnly),
-            State::Closed => return Err(StoreError::Closed),
+        if queue.is_closed {
+            return Err(StoreError::Closed);
         }
-        if !self.has_room(lane, queue.queued_len) {
+        if queue.state == State::ReadOnly {
+            return Err(StoreError::ReadOnly);
+        }
+        if !self.has_room(lane, &queue) {
             return Err(StoreError::Busy);
         }
         queue.high_water = queue.high_water.max(now);
@@ -478,10 +516,14 @@ impl Log {
 
 impl Committer for Log {
     fn lead(&self) {
-        if let Ok(mut device) = self.device.try_lock() {
+        let settled = match self.device.try_lock() {
             // One group and no more: the one that this waiter is in, or one before it. What queues
             // up meanwhile is the writer's.
-            self.commit_one(&mut device);
+            Ok(mut device) => self.commit_one(&mut device),
+            Err(_) => None,
+        };
+        if let Some((group, outcome)) = settled {
+            group.settle(&outcome);
         }
     }
 }

@@ -73,7 +73,10 @@ impl<J: Journal> Core<J> {
         }
         for id in empty {
             if let Some(grant) = shard.grants.remove(&id) {
-                shard.pairs.remove(&grant.unique);
+                // A later grant of the pair may have its place by now.
+                if shard.pairs.get(&grant.unique) == Some(&id) {
+                    shard.pairs.remove(&grant.unique);
+                }
                 self.unindex_grant(&grant);
                 self.journal.forget(&Record::Grant(grant.state.now));
                 swept.grants += 1;
