@@ -9,7 +9,7 @@ pub(super) const CLIENT: u8 = 1;
 pub(super) const SIGNING_KEY: u8 = 2;
 
 /// The longest document, in bytes.
-pub(super) const BODY_LEN_MAX: usize = 60 * 1024;
+pub(super) const BODY_LEN_MAX: usize = crate::store::DOCUMENT_LEN_MAX;
 
 const PAGE_LEN: usize = 256;
 

@@ -130,7 +130,8 @@ pub(super) fn jti_text(jti: [u8; JTI_LEN]) -> String {
     URL_SAFE_NO_PAD.encode_to_string(jti)
 }
 
-/// The root key has every version that a live record names, or the store would not have opened.
+/// A token of a version that the root key lacks is refused when it is parsed; what is derived under
+/// one that was dropped since cannot be derived again.
 pub(super) fn no_version() -> Error {
     Error::ServerError(Reason::new("the root key lacks a version"))
 }

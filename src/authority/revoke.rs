@@ -10,7 +10,7 @@ use super::read::{Jwt, Read};
 use super::{Authority, Inner};
 use crate::codec::handle::{Handle, HandleKind};
 use crate::ids::{ClientId, Subject};
-use crate::store::{self, Find, Outcome, Revoke, Store, StoreError, Ticket, Verb};
+use crate::store::{self, Find, Outcome, PairPolicy, Revoke, Store, StoreError, Ticket, Verb};
 
 /// What a host revokes.
 #[derive(Clone, Copy)]
@@ -153,6 +153,11 @@ impl<S: Store> Inner<S> {
 
     /// A JWT is denied until it expires; where the store can keep no more denials, its family ends.
     fn revoke_jwt(self: &Arc<Self>, jwt: &Jwt) -> Ticket<(), Error> {
+        // Under the pair policy `reuse` the family would give the same JWT again, and holds no other.
+        let client = self.clients.get(&jwt.client);
+        if client.is_some_and(|c| matches!(c.settings.pairs, PairPolicy::Reuse { .. })) {
+            return self.revoke_target(store::Target::Family(jwt.birth.family));
+        }
         let expires_at = jwt.expires_at.plus(self.leeway_secs);
         let denied = self.kill(store::Target::Jwt { jti: jwt.digest(), expires_at });
         let (inner, family) = (Arc::clone(self), jwt.birth.family);

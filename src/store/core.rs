@@ -31,6 +31,8 @@ const ID_BLOCK_LEN: u64 = 1 << 36;
 pub(crate) const HORIZON_SLACK_SECS: u64 = 300;
 /// The most JWTs that may be revoked one by one at a time.
 const DENIED_MAX: usize = 1 << 20;
+/// The most different scope and audience texts. They are never forgotten.
+const SETS_MAX: usize = 1 << 18;
 /// How many revocations the feed reaches back.
 const FEED_LEN_MAX: usize = 1 << 16;
 
@@ -125,6 +127,23 @@ pub(crate) struct Feed {
     pub(crate) rows: VecDeque<Revocation>,
 }
 
+impl Feed {
+    /// Adds the row of a record that revokes something, where it belongs in the order of the log.
+    fn take(&mut self, record: &Record, lsn: Lsn) {
+        let Some((scope, digest, revoked_at)) = revocation_in(record) else { return };
+        if lsn <= self.from {
+            return;
+        }
+        let at = self.rows.partition_point(|row| row.lsn < lsn);
+        self.rows.insert(at, Revocation { lsn, scope, digest, revoked_at });
+        if self.rows.len() > FEED_LEN_MAX
+            && let Some(dropped) = self.rows.pop_front()
+        {
+            self.from = dropped.lsn;
+        }
+    }
+}
+
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -204,8 +223,26 @@ impl<J: Journal> Core<J> {
         Seq(self.seq.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
-    /// Enqueues a unit, with the mark of time that recovery goes on from.
+    /// Enqueues a unit. What it revokes is in the feed before the unit can be published: the feed is
+    /// locked across the enqueue, so that no reader passes a row that is still to come.
     pub(crate) fn append(&self, records: &[Record], lane: Lane) -> Result<Appended, StoreError> {
+        if !records.iter().any(|record| revocation_in(record).is_some()) {
+            return self.append_again(records, lane);
+        }
+        let mut feed = write(&self.feed);
+        let appended = self.append_again(records, lane)?;
+        for (n, record) in records.iter().enumerate() {
+            feed.take(record, appended.nth(n));
+        }
+        Ok(appended)
+    }
+
+    /// Enqueues what is not news, with the mark of time that recovery goes on from.
+    pub(crate) fn append_again(
+        &self,
+        records: &[Record],
+        lane: Lane,
+    ) -> Result<Appended, StoreError> {
         self.journal.append(records, lane, self.time.mark())
     }
 
@@ -236,13 +273,21 @@ impl<J: Journal> Core<J> {
     }
 
     /// The identifier of a text, and its record while that is not yet durable.
-    pub(crate) fn intern(&self, text: &Arc<str>, records: &mut Vec<Record>) -> u64 {
+    pub(crate) fn intern(
+        &self,
+        text: &Arc<str>,
+        records: &mut Vec<Record>,
+    ) -> Result<u64, StoreError> {
         let id = self.names.set(text);
         let published = self.journal.published();
-        if read(&self.sets).get(&id).is_none_or(|set| set.lsn > published) {
-            records.push(Record::Set(SetRow { id, text: Arc::clone(text) }));
+        let sets = read(&self.sets);
+        match sets.get(&id) {
+            Some(set) if set.lsn <= published => return Ok(id),
+            None if sets.len() >= SETS_MAX => return Err(StoreError::Busy),
+            _ => {}
         }
-        id
+        records.push(Record::Set(SetRow { id, text: Arc::clone(text) }));
+        Ok(id)
     }
 
     /// Notes the sets among `records` that were appended.
@@ -409,19 +454,6 @@ impl<J: Journal> Core<J> {
         read(&self.feed)
     }
 
-    /// Adds a row to the feed. Called in the order of the log for each kind of target, so a row is
-    /// put where it belongs rather than at the end.
-    pub(crate) fn publish(&self, row: Revocation) {
-        let mut feed = write(&self.feed);
-        let at = feed.rows.partition_point(|r| r.lsn < row.lsn);
-        feed.rows.insert(at, row);
-        if feed.rows.len() > FEED_LEN_MAX
-            && let Some(dropped) = feed.rows.pop_front()
-        {
-            feed.from = dropped.lsn;
-        }
-    }
-
     /// Grants under a name, from the grant after `after`.
     pub(crate) fn grants_under(&self, name: Digest, after: u64, max: usize) -> Vec<u64> {
         let from = Bound::Excluded((name, after));
@@ -474,7 +506,7 @@ impl<J: Journal> Core<J> {
     /// Takes a record from the log or the checkpoint. The later position wins; repeating is
     /// harmless.
     pub(crate) fn redo(&self, record: Record, lsn: Lsn) {
-        self.feed_of(&record, lsn);
+        write(&self.feed).take(&record, lsn);
         match record {
             Record::Token(row) => self.redo_token(row, lsn),
             Record::Family(row) => {
@@ -553,15 +585,6 @@ impl<J: Journal> Core<J> {
             for entry in shard.grants.values_mut() {
                 entry.families.sort_unstable();
             }
-        }
-    }
-
-    fn feed_of(&self, record: &Record, lsn: Lsn) {
-        if lsn <= self.feed().from {
-            return;
-        }
-        if let Some((scope, digest, revoked_at)) = revocation_in(record) {
-            self.publish(Revocation { lsn, scope, digest, revoked_at });
         }
     }
 

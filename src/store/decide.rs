@@ -1,10 +1,10 @@
 //! What the decisions share. Each verb is judged, enqueued and noted under one lock, as one unit.
 
-use super::core::{Appended, Core, Journal, revocation_in};
+use super::core::{Appended, Core, Journal};
 use super::record::{FamilyRow, MintRow, Record, TokenRow};
 use super::shard::{FamilyEntry, Shard, Staged, TokenEntry};
 use super::ticket::Ticket;
-use super::{AccessBirth, Lsn, Mint, Outcome, Revocation, Seq, StoreError};
+use super::{AccessBirth, Lsn, Mint, Outcome, Seq, StoreError};
 use crate::scope::Scope;
 
 /// The ticket of a decided verb, or why it was refused.
@@ -45,21 +45,12 @@ impl<J: Journal> Core<J> {
                             grant.families.insert(at, row.id);
                         }
                     }
-                    if row.dead {
-                        self.announce(record, lsn);
-                    }
                 }
                 Record::Token(row) => {
                     shard.tokens.insert(row.digest, TokenEntry::new(row.clone(), lsn));
                 }
                 _ => {}
             }
-        }
-    }
-
-    pub(crate) fn announce(&self, record: &Record, lsn: Lsn) {
-        if let Some((scope, digest, revoked_at)) = revocation_in(record) {
-            self.publish(Revocation { lsn, scope, digest, revoked_at });
         }
     }
 

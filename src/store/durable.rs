@@ -230,7 +230,8 @@ impl Store for DurableStore {
         let hit = core.find(find, core.now(now));
         let cold = match (&hit, find) {
             (Err(_), Find::Access { locator, digest, .. }) => {
-                Some((Arc::clone(core), self.inner.follower.read(locator, digest)))
+                let read = self.inner.follower.ask(locator, digest, |answer| answer);
+                Some((Arc::clone(core), read))
             }
             _ => None,
         };
@@ -239,7 +240,7 @@ impl Store for DurableStore {
                 (Ok(found), _) => Ok(found),
                 (Err(_), None) => Ok(None),
                 (Err(_), Some((core, read))) => {
-                    let Some((row, lsn)) = read.await? else { return Ok(None) };
+                    let Some((row, lsn)) = read.await?? else { return Ok(None) };
                     core.fill(row, lsn);
                     Ok(core.find(find, core.now(now)).unwrap_or(None))
                 }
@@ -281,21 +282,20 @@ impl Store for DurableStore {
 }
 
 impl Inner {
-    /// A revocation of an access token that is not in memory: reads it first.
+    /// A revocation of an access token that is not in memory: reads it first. It goes on by itself,
+    /// whatever becomes of the ticket.
     fn revoke_cold(self: &Arc<Self>, revoke: Revoke) -> Ticket<Outcome> {
         let Target::Access(locator, digest) = revoke.target else {
             return Ticket::ready(Ok(Outcome::Revoke(None)));
         };
-        let read = self.follower.read(locator, digest);
         let core = Arc::clone(&self.core);
-        Ticket::slow(async move {
-            let Some((row, lsn)) = read.await? else { return Ok(Outcome::Revoke(None)) };
+        let decided = self.follower.ask(locator, digest, move |answer| {
+            let nothing = || Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
+            let Some((row, lsn)) = answer? else { return nothing() };
             core.fill(row, lsn);
-            match core.revoke(&revoke) {
-                Some(decided) => decided?.await,
-                None => Ok(Outcome::Revoke(None)),
-            }
-        })
+            core.revoke(&revoke).unwrap_or_else(nothing)
+        });
+        Ticket::slow(async move { decided.await??.await })
     }
 
     fn close(&self) -> Result<(), StoreError> {
@@ -397,6 +397,7 @@ impl Opening<'_> {
         let path = storage.path().join(super::segment::segment_name(at));
         recovered.file.sync().map_err(StoreError::io("sync", path))?;
         storage.sync_names().map_err(StoreError::io("sync", storage.path()))?;
+        self.remove_dropped()?;
         let block = self.take_block(&recovered)?;
         let high_water = recovered.high_water.max(self.superblock.state.high_water);
         let now = self.now();
@@ -442,6 +443,18 @@ impl Opening<'_> {
             path: self.storage.path().to_owned(),
             error: Arc::new(std::io::Error::other(error)),
         })
+    }
+
+    /// Removes segments that left the list just before the process ended.
+    fn remove_dropped(&self) -> Result<(), StoreError> {
+        let path = self.storage.path();
+        let first = self.superblock.state.first_segment;
+        for name in self.storage.list().map_err(StoreError::io("list", path))? {
+            if super::segment::segment_number(&name).is_some_and(|number| number < first) {
+                self.storage.remove(&name).map_err(StoreError::io("remove", path.join(name)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a fresh block of numbers, durable before any number of it is used.

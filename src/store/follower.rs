@@ -35,27 +35,45 @@ const REGIONS_DROPPED_MAX: usize = 16;
 /// How long the follower waits after the checkpoint failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-type Answer = Result<Option<(TokenRow, Lsn)>, StoreError>;
+/// The row of an access token and the position of its record, if the checkpoint has it.
+pub(crate) type Answer = Result<Option<(TokenRow, Lsn)>, StoreError>;
 
-/// A cold read on its way.
+/// A cold read on its way, and what is done with its answer on the follower's thread, whether or
+/// not anybody still waits.
 pub(crate) struct ColdRead {
     locator: Locator,
     digest: Digest,
     since: Instant,
-    reply: Arc<Reply>,
+    then: Option<Box<dyn FnOnce(Answer) + Send>>,
 }
 
-/// Where the answer to a cold read arrives.
-#[derive(Default)]
-struct Reply {
-    state: Mutex<(Option<Answer>, Option<Waker>)>,
+impl ColdRead {
+    fn answer(mut self, answer: Answer) {
+        if let Some(then) = self.then.take() {
+            then(answer);
+        }
+    }
 }
 
-impl Reply {
-    fn send(&self, answer: Answer) {
+impl Drop for ColdRead {
+    fn drop(&mut self) {
+        // A read that is dropped unanswered must not leave its reader waiting.
+        if let Some(then) = self.then.take() {
+            then(Err(StoreError::Unavailable));
+        }
+    }
+}
+
+/// Where a value arrives from another thread.
+struct Reply<T> {
+    state: Mutex<(Option<T>, Option<Waker>)>,
+}
+
+impl<T> Reply<T> {
+    fn send(&self, value: T) {
         let waker = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.0 = Some(answer);
+            state.0 = Some(value);
             state.1.take()
         };
         if let Some(waker) = waker {
@@ -64,29 +82,19 @@ impl Reply {
     }
 }
 
-impl Drop for ColdRead {
-    fn drop(&mut self) {
-        // A read that is dropped unanswered must not leave its reader waiting.
-        let is_open = self.reply.state.lock().is_ok_and(|state| state.0.is_none());
-        if is_open {
-            self.reply.send(Err(StoreError::Unavailable));
-        }
-    }
-}
+/// What came of a cold read, as a future.
+pub(crate) struct Awaited<T>(Result<Arc<Reply<T>>, StoreError>);
 
-/// The answer to a cold read, as a future.
-pub(crate) struct ColdAnswer(Result<Arc<Reply>, StoreError>);
+impl<T> Future for Awaited<T> {
+    type Output = Result<T, StoreError>;
 
-impl Future for ColdAnswer {
-    type Output = Answer;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, StoreError>> {
         match &self.0 {
             Err(error) => Poll::Ready(Err(error.clone())),
             Ok(reply) => {
                 let mut state = reply.state.lock().unwrap_or_else(PoisonError::into_inner);
                 match state.0.take() {
-                    Some(answer) => Poll::Ready(answer),
+                    Some(value) => Poll::Ready(Ok(value)),
                     None => {
                         state.1 = Some(cx.waker().clone());
                         Poll::Pending
@@ -158,11 +166,19 @@ impl FollowerHandle {
         let _ = self.wake.try_send(());
     }
 
-    /// Asks the checkpoint for an access token.
-    pub(crate) fn read(&self, locator: Locator, digest: Digest) -> ColdAnswer {
-        let reply = Arc::new(Reply::default());
-        let read = ColdRead { locator, digest, since: Instant::now(), reply: Arc::clone(&reply) };
-        ColdAnswer(match self.reads.try_send(read) {
+    /// Asks the checkpoint for an access token and does `then` with the answer, on the follower's
+    /// thread: quick work that waits for nothing.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        locator: Locator,
+        digest: Digest,
+        then: impl FnOnce(Answer) -> T + Send + 'static,
+    ) -> Awaited<T> {
+        let reply = Arc::new(Reply { state: Mutex::new((None, None)) });
+        let to = Arc::clone(&reply);
+        let then: Box<dyn FnOnce(Answer) + Send> = Box::new(move |answer| to.send(then(answer)));
+        let read = ColdRead { locator, digest, since: Instant::now(), then: Some(then) };
+        Awaited(match self.reads.try_send(read) {
             Ok(()) => Ok(reply),
             Err(TrySendError::Full(_)) => Err(StoreError::Busy),
             Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
@@ -278,7 +294,7 @@ impl Follower {
             let Some(table) = &mut self.table else { continue };
             self.state.cold_reads.fetch_add(1, Ordering::Relaxed);
             match table.token(read.locator, read.digest) {
-                Ok(found) => read.reply.send(Ok(found)),
+                Ok(found) => read.answer(Ok(found)),
                 Err(error) => {
                     // The read stays open: the rebuilt table answers it, or time does.
                     self.waiting.push(read);

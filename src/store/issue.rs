@@ -44,10 +44,16 @@ impl<J: Journal> Core<J> {
         }
         let mut live = Vec::new();
         if issue.policy != PairPolicy::Unlimited {
-            live = self.live_families(shard, grant, &row, now);
-            // The dead leave the pair's list here, so that a busy pair's list stays short.
+            // The killed leave the pair's list here, so that a busy pair's list stays short. Those
+            // that only look too old stay: the clock may be wrong, and the sweep knows better.
+            let held = self.unkilled_families(shard, grant, &row);
+            let mark = self.time.observe(issue.now);
+            let may_live = |id: &&u64| {
+                shard.families.get(id).is_some_and(|family| family.state.now.may_live(mark))
+            };
+            live = held.iter().filter(may_live).copied().collect();
             if let Some(grant) = shard.grants.get_mut(&row.id) {
-                grant.families.clone_from(&live);
+                grant.families = held;
             }
         }
         if let PairPolicy::Reuse { left_secs_min } = issue.policy
@@ -66,8 +72,8 @@ impl<J: Journal> Core<J> {
     fn write_issue(&self, shard: &mut Shard, birth: Birth<'_>) -> Decided {
         let Birth { issue, now, new_grant, mut grant, evicted } = birth;
         let mut records = Vec::new();
-        let scope = self.intern(&issue.access.scope.to_shared(), &mut records);
-        let audience = self.intern(&issue.access.audience, &mut records);
+        let scope = self.intern(&issue.access.scope.to_shared(), &mut records)?;
+        let audience = self.intern(&issue.access.audience, &mut records)?;
         let shares_base = issue.policy == PairPolicy::Unlimited && issue.refresh.is_none();
         let held = new_grant.as_ref().or_else(|| shard.grants.get(&grant.id));
         let base = shard.families.get(&grant.base_family).filter(|base| {
@@ -129,22 +135,16 @@ impl<J: Journal> Core<J> {
         Ok(appended.ticket(outcome))
     }
 
-    /// Families of a grant that may still have a live token, oldest first.
-    fn live_families(
-        &self,
-        shard: &Shard,
-        grant: &GrantEntry,
-        row: &GrantRow,
-        now: Timestamp,
-    ) -> Vec<u64> {
-        let is_live = |id: &&u64| {
+    /// Families of a grant that nothing ended, oldest first.
+    fn unkilled_families(&self, shard: &Shard, grant: &GrantEntry, row: &GrantRow) -> Vec<u64> {
+        let is_unkilled = |id: &&u64| {
             shard.families.get(id).is_some_and(|family| {
                 let family = &family.state.now;
-                family.may_live(now) && self.admits(family.admission, grant, row)
+                !family.dead && self.admits(family.admission, grant, row)
             })
         };
         self.rows_walked.fetch_add(grant.families.len() as u64, Ordering::Relaxed);
-        grant.families.iter().filter(is_live).copied().collect()
+        grant.families.iter().filter(is_unkilled).copied().collect()
     }
 
     fn reused(

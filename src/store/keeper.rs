@@ -193,8 +193,8 @@ impl Keeper {
             match self.core.rewrite(record, lsn, mark) {
                 Ok(Survivor::Cold) => {
                     let Record::Token(row) = record else { return Ok(Some(Survivor::Gone)) };
-                    let read = self.follower.read(row.locator, row.digest);
-                    match block_on(read) {
+                    let read = self.follower.ask(row.locator, row.digest, |answer| answer);
+                    match block_on(read).and_then(|answer| answer) {
                         Ok(Some((row, at))) => self.core.fill(row, at),
                         Ok(None) => return Ok(Some(Survivor::Gone)),
                         Err(_) => return Ok(None),

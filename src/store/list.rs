@@ -152,8 +152,9 @@ impl<J: Journal> Core<J> {
     /// Cursor: the position up to which the feed was read. Only published rows are shown, so what
     /// was read once never changes.
     fn list_revocations(&self, cursor: Option<&[u8]>, limit: usize) -> Result<Page, StoreError> {
-        let published = self.journal.published();
         let feed = self.feed();
+        // After the lock: whatever is published by now is in the feed.
+        let published = self.journal.published();
         let after = match cursor {
             None => feed.from,
             Some(bytes) => {

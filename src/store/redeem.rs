@@ -27,7 +27,8 @@ impl<J: Journal> Core<J> {
             return answer(RedeemOutcome::Dead);
         };
         if !row.is_refreshable(now) || !self.admits(row.admission, grant, &grant.state.now) {
-            return answer(RedeemOutcome::Dead);
+            // What ended it may still be on its way to the disk.
+            return self.attached(entry.state.lsn, Outcome::Redeem(RedeemOutcome::Dead));
         }
         if redeem.generation == row.generation && redeem.digest == row.digest {
             return self.spend(shard, redeem, now);
@@ -58,8 +59,8 @@ impl<J: Journal> Core<J> {
             return Ok(Ticket::ready(Ok(Outcome::Redeem(RedeemOutcome::Dead))));
         };
         let mut records = Vec::new();
-        let scope = self.intern(&redeem.access.scope.to_shared(), &mut records);
-        let audience = self.intern(&redeem.access.audience, &mut records);
+        let scope = self.intern(&redeem.access.scope.to_shared(), &mut records)?;
+        let audience = self.intern(&redeem.access.audience, &mut records)?;
         let mut row = entry.row_with_uses();
         let admission = row.admission.min(redeem.arrival);
         row.redeemed_at = now;

@@ -3,7 +3,7 @@
 use super::core::{Core, Journal, Lane};
 use super::decide::Decided;
 use super::record::{DenyRow, FamilyRow, GrantRow, Record, StampKind, StampRow, TokenRow};
-use super::shard::{Shard, TokenEntry};
+use super::shard::Shard;
 use super::ticket::Ticket;
 use super::{Lsn, Outcome, Revoke, StoreError, Target};
 use crate::locator::Digest;
@@ -29,19 +29,16 @@ impl<J: Journal> Core<J> {
                         let seq = self.raise();
                         self.kill_family(&mut shard, *id, Outcome::Revoke(Some(seq)))
                     }
-                    Some(entry) => {
-                        let lsn = entry.state.lsn;
-                        self.attached(lsn, Outcome::Revoke(Some(self.admission())))
-                    }
+                    Some(_) => self.hasten(&mut shard, *id),
                     None => nothing(),
                 }
             }
             Target::Access(locator, digest) => {
                 let mut shard = self.shard_mut(locator.id);
-                match shard.tokens.get_mut(digest) {
-                    Some(token) => self.revoke_token(token),
-                    None => return None,
+                if !shard.tokens.contains_key(digest) {
+                    return None;
                 }
+                self.revoke_token(&mut shard, *digest)
             }
             Target::Jwt { jti, expires_at } => self.deny(*jti, *expires_at),
         })
@@ -63,8 +60,18 @@ impl<J: Journal> Core<J> {
         };
         entry.state.strike(at, published, |row| row.dead = true);
         let appended = appended.map_err(|_| StoreError::NotDurable)?;
-        self.announce(&record, appended.first);
         Ok(appended.ticket(outcome))
+    }
+
+    /// A family that a unit on its way ends is revoked too: its end shows at once.
+    fn hasten(&self, shard: &mut Shard, id: u64) -> Decided {
+        let published = self.journal.published();
+        let mut lsn = Lsn(0);
+        if let Some(entry) = shard.families.get_mut(&id) {
+            lsn = entry.state.lsn;
+            entry.state.strike(lsn, published, |row| row.dead = true);
+        }
+        self.attached(lsn, Outcome::Revoke(Some(self.admission())))
     }
 
     fn stamp(&self, kind: StampKind, digest: Digest) -> Decided {
@@ -82,8 +89,7 @@ impl<J: Journal> Core<J> {
                 Err(error) => Err((None, error)),
             }
         });
-        let (seq, lsn) = moved?;
-        self.announce(&Record::Stamp(StampRow { kind, digest, revoked_at: seq }), lsn);
+        let (seq, _) = moved?;
         let outcome = Outcome::Revoke(Some(seq));
         Ok(appended.map_or_else(|| Ticket::ready(Err(StoreError::Closed)), |a| a.ticket(outcome)))
     }
@@ -104,16 +110,27 @@ impl<J: Journal> Core<J> {
         };
         entry.state.strike(at, published, |row| row.revoked_at = row.revoked_at.max(seq));
         let appended = appended.map_err(|_| StoreError::NotDurable)?;
-        self.announce(&record, appended.first);
         Ok(appended.ticket(Outcome::Revoke(Some(seq))))
     }
 
-    fn revoke_token(&self, token: &mut TokenEntry) -> Decided {
+    fn revoke_token(&self, shard: &mut Shard, digest: Digest) -> Decided {
+        let nothing = || Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
+        let Some(token) = shard.tokens.get_mut(&digest) else { return nothing() };
         if token.row.dead {
             return self.attached(token.lsn, Outcome::Revoke(Some(self.admission())));
         }
-        let record = Record::Token(TokenRow { dead: true, ..token.row.clone() });
-        let appended = match self.append(std::slice::from_ref(&record), Lane::Kill) {
+        let mut records = vec![Record::Token(TokenRow { dead: true, ..token.row.clone() })];
+        // The pair policy `reuse` would hand the same token out again.
+        let family = shard.families.get_mut(&token.row.family).filter(|family| {
+            let row = &family.state.now;
+            row.generation == 0 && row.mint.locator == Some(token.row.locator)
+        });
+        if let Some(family) = &family {
+            let mut row = family.row_with_uses();
+            row.mint.expires_at = Timestamp(0);
+            records.push(Record::Family(row));
+        }
+        let appended = match self.append(&records, Lane::Kill) {
             Ok(appended) => appended,
             Err(StoreError::ReadOnly) => {
                 token.row.dead = true;
@@ -123,7 +140,9 @@ impl<J: Journal> Core<J> {
         };
         token.row.dead = true;
         token.lsn = appended.first;
-        self.announce(&record, appended.first);
+        if let (Some(family), Some(Record::Family(row))) = (family, records.pop()) {
+            family.state.put(row, appended.nth(1), self.journal.published());
+        }
         Ok(appended.ticket(Outcome::Revoke(Some(self.raise()))))
     }
 
@@ -145,7 +164,6 @@ impl<J: Journal> Core<J> {
             Err(error) => return Err(error),
         };
         denied.insert(jti, (expires_at, appended.first));
-        self.announce(&record, appended.first);
         Ok(appended.ticket(Outcome::Revoke(Some(self.raise()))))
     }
 }

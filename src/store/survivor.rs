@@ -35,7 +35,7 @@ impl<J: Journal> Core<J> {
     ) -> Result<Survivor, StoreError> {
         let write = |record: Record| -> Result<Lsn, StoreError> {
             // A kill's lane: the log must be able to move on when births are refused.
-            Ok(self.append(&[record], Lane::Kill)?.first)
+            Ok(self.append_again(&[record], Lane::Kill)?.first)
         };
         let moved = match record {
             Record::Token(row) => {
