@@ -2,8 +2,6 @@
 
 mod store_support;
 
-use std::time::Duration;
-
 use mintage::store::{PairPolicy, Store, Target};
 use mintage::time::Clock as _;
 use store_support::{Bench, TempDir, clock, durable, pair};
