@@ -1,20 +1,21 @@
 //! The state that every embedded store shares: shards, stamps, documents, the counters. What is
 //! written goes through a [`Journal`]; what is decided is decided here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crossbeam::utils::CachePadded;
 
+use super::feed::{Feed, revocation_in};
 use super::high_water::HighWater;
 use super::record::{DocumentRow, GrantRow, Record, SetRow, StampKind, TokenRow};
-use super::shard::{FamilyEntry, GrantEntry, Shard, Staged, TokenEntry};
+use super::shard::{GrantEntry, Shard, Staged};
 use super::stamp::{Names, Stamps};
 use super::ticket::{Group, Ticket};
-use super::view::{RevokedScope, Stats};
-use super::{Find, Lsn, Near, Pair, Revocation, Seq, StoreError, TokenView};
+use super::view::Stats;
+use super::{Find, Lsn, Near, Pair, Seq, StoreError, TokenView};
 use crate::ids::{ClientId, Subject};
 use crate::locator::Digest;
 use crate::scope::Scope;
@@ -33,8 +34,6 @@ pub(crate) const HORIZON_SLACK_SECS: u64 = 300;
 const DENIED_MAX: usize = 1 << 20;
 /// The most different scope and audience texts. They are never forgotten.
 const SETS_MAX: usize = 1 << 18;
-/// How many revocations the feed reaches back.
-const FEED_LEN_MAX: usize = 1 << 16;
 
 /// Which limit of the queue applies: births are refused first, kills last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,30 +119,6 @@ pub(crate) struct Core<J> {
     id: AtomicU64,
 }
 
-#[derive(Default)]
-pub(crate) struct Feed {
-    /// Everything after this position is in `rows`.
-    pub(crate) from: Lsn,
-    pub(crate) rows: VecDeque<Revocation>,
-}
-
-impl Feed {
-    /// Adds the row of a record that revokes something, where it belongs in the order of the log.
-    fn take(&mut self, record: &Record, lsn: Lsn) {
-        let Some((scope, digest, revoked_at)) = revocation_in(record) else { return };
-        if lsn <= self.from {
-            return;
-        }
-        let at = self.rows.partition_point(|row| row.lsn < lsn);
-        self.rows.insert(at, Revocation { lsn, scope, digest, revoked_at });
-        if self.rows.len() > FEED_LEN_MAX
-            && let Some(dropped) = self.rows.pop_front()
-        {
-            self.from = dropped.lsn;
-        }
-    }
-}
-
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -211,7 +186,7 @@ impl<J: Journal> Core<J> {
 
     /// The feed holds what comes after `from`.
     pub(crate) fn begin_feed(&mut self, from: Lsn) {
-        self.feed = RwLock::new(Feed { from, rows: VecDeque::new() });
+        self.feed = RwLock::new(Feed::after(from));
     }
 
     pub(crate) fn admission(&self) -> Seq {
@@ -450,6 +425,10 @@ impl<J: Journal> Core<J> {
         denied.len() >= DENIED_MAX
     }
 
+    pub(crate) fn feed_mut(&self) -> RwLockWriteGuard<'_, Feed> {
+        write(&self.feed)
+    }
+
     pub(crate) fn feed(&self) -> RwLockReadGuard<'_, Feed> {
         read(&self.feed)
     }
@@ -503,91 +482,6 @@ impl<J: Journal> Core<J> {
         ]
     }
 
-    /// Takes a record from the log or the checkpoint. The later position wins; repeating is
-    /// harmless.
-    pub(crate) fn redo(&self, record: Record, lsn: Lsn) {
-        write(&self.feed).take(&record, lsn);
-        match record {
-            Record::Token(row) => self.redo_token(row, lsn),
-            Record::Family(row) => {
-                let mut shard = self.shard_mut(row.id);
-                if shard.families.get(&row.id).is_some_and(|f| f.state.lsn >= lsn) {
-                    return;
-                }
-                let (id, grant) = (row.id, row.grant);
-                shard.families.insert(id, FamilyEntry::new(row, lsn));
-                if let Some(grant) = shard.grants.get_mut(&grant)
-                    && let Err(at) = grant.families.binary_search(&id)
-                {
-                    grant.families.insert(at, id);
-                }
-            }
-            Record::Grant(row) => {
-                let mut shard = self.shard_mut(row.id);
-                if shard.grants.get(&row.id).is_some_and(|g| g.state.lsn >= lsn) {
-                    return;
-                }
-                let mut entry = self.grant_entry(row, lsn);
-                let id = entry.state.now.id;
-                if let Some(old) = shard.grants.remove(&id) {
-                    entry.families = old.families;
-                }
-                // Of two grants of a pair the later one counts: the other was swept since.
-                let held = shard.pairs.get(&entry.unique).and_then(|id| shard.grants.get(id));
-                if held.is_none_or(|held| held.state.lsn < lsn) {
-                    shard.pairs.insert(entry.unique, id);
-                }
-                self.index_grant(&entry);
-                shard.grants.insert(id, entry);
-            }
-            Record::Stamp(row) => self.stamps.redo(&row, lsn),
-            Record::Deny(row) => {
-                let mut denied = write(&self.denied);
-                let entry = denied.entry(row.jti).or_insert((row.expires_at, lsn));
-                entry.1 = entry.1.max(lsn);
-            }
-            Record::Document(row) => {
-                let key = (row.kind, Arc::clone(&row.name));
-                let mut documents = write(&self.documents);
-                if documents.get(&key).is_none_or(|d| d.lsn < lsn) {
-                    documents.insert(key, Staged::new(row, lsn));
-                }
-            }
-            Record::Set(row) => {
-                let mut sets = write(&self.sets);
-                let entry = sets.entry(row.id).or_insert(SetEntry { text: row.text, lsn });
-                entry.lsn = entry.lsn.max(lsn);
-            }
-        }
-    }
-
-    fn redo_token(&self, row: TokenRow, lsn: Lsn) {
-        let mut shard = self.shard_mut(row.locator.id);
-        if shard.tokens.get(&row.digest).is_some_and(|t| t.lsn >= lsn) {
-            return;
-        }
-        shard.tokens.insert(row.digest, TokenEntry::new(row, lsn));
-    }
-
-    /// Families and grants may come from the checkpoint in any order: joins them at the end.
-    pub(crate) fn join_families(&self) {
-        for id in 0..SHARDS as u64 {
-            let mut guard = self.shard_mut(id);
-            let shard = &mut *guard;
-            for entry in shard.grants.values_mut() {
-                entry.families.clear();
-            }
-            for (id, family) in &shard.families {
-                if let Some(grant) = shard.grants.get_mut(&family.state.now.grant) {
-                    grant.families.push(*id);
-                }
-            }
-            for entry in shard.grants.values_mut() {
-                entry.families.sort_unstable();
-            }
-        }
-    }
-
     /// Counters of what is in memory.
     pub(crate) fn count(&self, stats: &mut Stats) {
         for id in 0..SHARDS as u64 {
@@ -615,35 +509,4 @@ pub(crate) struct Miss;
 pub(crate) fn shard_of_pair(unique: Digest) -> u64 {
     let Digest([first, ..]) = unique;
     u64::from(first) & (SHARDS as u64 - 1)
-}
-
-/// What a record tells the feed.
-pub(crate) fn revocation_in(record: &Record) -> Option<(RevokedScope, [u8; 16], Seq)> {
-    let by_id = |id: u64| {
-        let mut digest = [0; 16];
-        if let Some(head) = digest.first_chunk_mut::<8>() {
-            *head = id.to_le_bytes();
-        }
-        digest
-    };
-    match record {
-        Record::Stamp(row) => {
-            let scope = match row.kind {
-                StampKind::Everything => RevokedScope::Everything,
-                StampKind::Client => RevokedScope::Client,
-                StampKind::Subject => RevokedScope::Subject,
-                StampKind::Pair => RevokedScope::Pair,
-            };
-            Some((scope, row.digest.0, row.revoked_at))
-        }
-        Record::Grant(row) if row.revoked_at > Seq(0) => {
-            Some((RevokedScope::Grant, by_id(row.id), row.revoked_at))
-        }
-        Record::Family(row) if row.dead => {
-            Some((RevokedScope::Family, by_id(row.id), Seq(u64::MAX)))
-        }
-        Record::Token(row) if row.dead => Some((RevokedScope::Token, row.digest.0, Seq(u64::MAX))),
-        Record::Deny(row) => Some((RevokedScope::Token, row.jti.0, Seq(u64::MAX))),
-        _ => None,
-    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
 use super::checkpoint::{CheckpointError, CheckpointHome};
-use super::core::revocation_in;
+use super::feed::revocation_in;
 use super::log::Log;
 use super::packed::{Packed, RowChange};
 use super::record::{Record, TokenRow};

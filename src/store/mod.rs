@@ -8,6 +8,7 @@ mod core;
 mod decide;
 mod durable;
 mod error;
+mod feed;
 mod follower;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -19,11 +20,13 @@ mod list;
 mod log;
 mod memory;
 mod memory_checkpoint;
+mod opening;
 mod packed;
 mod put;
 mod record;
 mod recovery;
 mod redeem;
+mod redo;
 mod revoke;
 mod segment;
 mod shard;
