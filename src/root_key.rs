@@ -176,7 +176,7 @@ impl RootKey {
     pub fn with_version(self, version: u8, bytes: [u8; 32]) -> Result<RootKey, RootKeyError> {
         let mut versions = self.versions;
         versions.push((version, SecretBytes::new(bytes)));
-        RootKey::from_versions(versions)
+        Ok(RootKey { unsaved: self.unsaved, ..RootKey::from_versions(versions)? })
     }
 
     /// Adds a freshly drawn version to the key file at `path` and returns the new key.
@@ -189,10 +189,13 @@ impl RootKey {
     pub fn rotate_file(path: impl AsRef<Path>) -> Result<RootKey, RootKeyError> {
         let path = path.as_ref();
         let key = RootKey::from_file(path)?;
+        if key.is_unsaved() {
+            return Err(RootKeyError::Io(path.to_owned(), io::ErrorKind::NotFound.into()));
+        }
         let next = key.current().checked_add(1).ok_or(RootKeyError::BadVersions)?;
         let bytes = random::<32>(&SystemEntropy::new()).map_err(RootKeyError::Entropy)?;
         let key = key.with_version(next, bytes)?;
-        key.write(path)?;
+        key.write(path, false)?;
         Ok(key)
     }
 
@@ -228,7 +231,16 @@ impl RootKey {
     /// # Errors
     /// [`RootKeyError::Io`].
     pub fn save(&self) -> Result<(), RootKeyError> {
-        self.unsaved.as_deref().map_or(Ok(()), |path| self.write(path))
+        let Some(path) = self.unsaved.as_deref() else { return Ok(()) };
+        match self.write(path, true) {
+            // Saved already, by an earlier store that was made with this very key.
+            Err(_)
+                if RootKey::from_file(path).is_ok_and(|saved| saved.versions == self.versions) =>
+            {
+                Ok(())
+            }
+            written => written,
+        }
     }
 
     /// Encrypts and authenticates `text` under the newest version; `label` must be given again to
@@ -289,7 +301,8 @@ impl RootKey {
     }
 
     /// Temp name, fsync, rename, fsync of the directory: a crash leaves the old file or the new.
-    fn write(&self, path: &Path) -> Result<(), RootKeyError> {
+    /// A new file never takes the place of another: that one may be another store's only key.
+    fn write(&self, path: &Path, is_new: bool) -> Result<(), RootKeyError> {
         let mut text = Zeroizing::new(String::new());
         for (version, key) in &self.versions {
             text.push_str(&format!("{LINE_TAG} {version} "));
@@ -298,11 +311,12 @@ impl RootKey {
             }
             text.push('\n');
         }
-        write_durably(path, text.as_bytes()).map_err(|e| RootKeyError::Io(path.to_owned(), e))
+        write_durably(path, text.as_bytes(), is_new)
+            .map_err(|e| RootKeyError::Io(path.to_owned(), e))
     }
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_durably(path: &Path, bytes: &[u8], is_new: bool) -> io::Result<()> {
     let mut temp = path.as_os_str().to_owned();
     temp.push(".new");
     let temp = PathBuf::from(temp);
@@ -317,7 +331,13 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = options.open(&temp)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&temp, path)?;
+    if is_new {
+        // Unlike a rename, a link fails where there is a file already.
+        fs::hard_link(&temp, path)?;
+        fs::remove_file(&temp)?;
+    } else {
+        fs::rename(&temp, path)?;
+    }
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
 }

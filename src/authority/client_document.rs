@@ -175,7 +175,8 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
             _ => return None,
         },
     };
-    if settings.problem().is_some() {
+    // A confidential client without a secret would pass for a public one.
+    if settings.problem().is_some() || settings.confidential != stored.secret.is_some() {
         return None;
     }
     Some(RegisteredClient {

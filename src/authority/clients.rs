@@ -9,7 +9,7 @@ use base64_simd::URL_SAFE_NO_PAD;
 use super::client::{Client, KeptSecret, Registered, RegisteredClient};
 use super::client_document::{from_document, to_document};
 use super::error::{Error, OpenError, Reason};
-use super::lookup::ticket;
+use super::lookup::{at_once, ticket};
 use super::{Authority, Inner, documents};
 use crate::entropy::random;
 use crate::ids::ClientId;
@@ -86,10 +86,23 @@ impl<S: Store> Authority<S> {
         let _changes = inner.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
         // Refused first, revoked next: whoever authenticated before has an admission below the
         // revocation's number.
+        let Some(held) = inner.clients.get(client_id) else { return Ticket::ready(Ok(())) };
         inner.clients.remove(client_id);
         let now = inner.clock.read();
         let target = Target::Client(client_id.clone());
-        let revoked = inner.store.apply(Verb::Revoke(Revoke { target, now }));
+        let revoked = match at_once(inner.store.apply(Verb::Revoke(Revoke { target, now }))) {
+            // Its name must not be free while its tokens are alive.
+            Err(error) => {
+                inner
+                    .clients
+                    .by_id
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(client_id.clone(), held);
+                return Ticket::ready(Err(error.into()));
+            }
+            Ok(revoked) => revoked,
+        };
         let removed = inner.store.apply(Verb::Put(Put {
             kind: documents::CLIENT,
             name: Arc::from(client_id.as_str()),

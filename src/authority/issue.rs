@@ -33,7 +33,12 @@ pub struct Issue {
     audience: Option<String>,
     device: Option<String>,
     refresh: bool,
+    admission: Option<Admission>,
 }
+
+/// A moment in the order of revocations, taken by [`Authority::begin`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission(Seq);
 
 impl Issue {
     /// Tokens for `subject` in the hands of a client.
@@ -45,7 +50,15 @@ impl Issue {
             audience: None,
             device: None,
             refresh: true,
+            admission: None,
         }
+    }
+
+    /// The moment at which the host began to authenticate the subject: a revocation since then
+    /// prevents the birth. Without it, only one during the call does.
+    pub fn admitted(mut self, admission: Admission) -> Issue {
+        self.admission = Some(admission);
+        self
     }
 
     /// The scope, space-delimited, within that of the client; all of the client's by default. A
@@ -99,6 +112,13 @@ struct Expected {
 }
 
 impl<S: Store> Authority<S> {
+    /// Call it **before** authenticating a subject and hand the result to [`Issue::admitted`]: a
+    /// subject that is revoked while its password is being checked then gets no token.
+    #[must_use]
+    pub fn begin(&self) -> Admission {
+        Admission(self.inner.store.admission())
+    }
+
     /// Issues tokens for a subject that the host has authenticated.
     ///
     /// # Durability
@@ -111,7 +131,9 @@ impl<S: Store> Authority<S> {
     /// (policy `Reject`); [`Error::InvalidGrant`] when a revocation came in between;
     /// [`Error::TemporarilyUnavailable`].
     pub fn issue(&self, issue: Issue) -> Ticket<Issued, Error> {
-        let admission = self.inner.store.admission();
+        let now = self.inner.store.admission();
+        // I3: the least of what it derives from.
+        let admission = issue.admission.map_or(now, |begun| begun.0.min(now));
         ticket(self.inner.issue(admission, issue))
     }
 }
@@ -122,7 +144,7 @@ impl<S: Store> Inner<S> {
         admission: Seq,
         issue: Issue,
     ) -> Result<Ticket<Issued, Error>, Error> {
-        let Issue { subject, client_id, scope, audience, device, refresh } = issue;
+        let Issue { subject, client_id, scope, audience, device, refresh, .. } = issue;
         let client = self
             .clients
             .get(&client_id)
@@ -162,13 +184,18 @@ impl<S: Store> Inner<S> {
         let pair = Pair { client: client.id.clone(), subject: subject.clone(), device };
         let family = self.store.draw(Near::Pair(&pair));
         let grant = self.store.draw(Near::Pair(&pair));
+        // An access token does not outlive the login that it belongs to.
+        let end = match refresh {
+            true => client.settings.refresh.expires_at(now.unix),
+            false => Timestamp::NEVER,
+        };
         let terms = Terms {
             client: client.id.clone(),
             subject,
             scope,
             audience: audience.to_shared(),
             issued_at: now.unix,
-            expires_at: now.unix.plus(client.access_secs()),
+            expires_at: now.unix.plus(client.access_secs()).min(end),
         };
         let seed = Seed { pair: &pair, request: &request, salt: &salt, family, key_version };
         let (form, handle) = self.form(&client, &terms, &seed)?;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Inner;
 use super::error::Error;
-use crate::store::{Find, Store, Ticket, TokenView};
+use crate::store::{Find, Store, StoreError, Ticket, TokenView};
 use crate::time::Reading;
 
 impl<S: Store> Inner<S> {
@@ -36,6 +36,16 @@ impl<S: Store> Inner<S> {
                 })
             }
         }
+    }
+}
+
+/// The error of a ticket that was refused at once, or the ticket.
+pub(super) fn at_once<T: Unpin>(mut ticket: Ticket<T>) -> Result<Ticket<T>, StoreError> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(&mut ticket).poll(&mut cx) {
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Ready(Ok(answer)) => Ok(Ticket::ready(Ok(answer))),
+        Poll::Pending => Ok(ticket),
     }
 }
 

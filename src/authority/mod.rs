@@ -66,7 +66,7 @@ pub use client_document::METADATA_LEN_MAX;
 pub use error::{Error, OpenError, Reason};
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
 pub use introspect::Introspection;
-pub use issue::Issue;
+pub use issue::{Admission, Issue};
 pub use issued::Issued;
 pub use revoke::Target;
 pub use signing::Keys;

@@ -32,10 +32,13 @@ struct Presented {
     client: Arc<RegisteredClient>,
     arrival: Seq,
     now: Reading,
-    scope: Option<Scope>,
-    audience: Option<Audience>,
+    asked: Asked,
     request: [u8; 16],
 }
+
+/// The scope and audience of the request. One that cannot be had is no reason to look away from a
+/// replay, so it is refused only after the token was judged.
+type Asked = Result<(Option<Scope>, Option<Audience>), Error>;
 
 /// What the answer is made of once the store has decided.
 struct Expected {
@@ -62,18 +65,18 @@ impl<S: Store> Inner<S> {
             .handles
             .parse(HandleKind::Refresh, token)
             .map_err(|error| Error::InvalidGrant(Reason::with("no refresh token", error)))?;
-        let scope = request.scope.map(Scope::parse).transpose();
-        let scope = scope.map_err(|error| Error::InvalidScope(Reason::with("scope", error)))?;
-        let audience = request.audience.map(Audience::parse).transpose()?;
-        let digest = request_digest(
-            client.client_id(),
-            scope.as_ref().map_or("", Scope::as_str),
-            audience.as_ref().map_or("", Audience::as_str),
-        );
+        let asked = asked(request);
+        let (scope, audience) = match &asked {
+            Ok((scope, audience)) => (
+                scope.as_ref().map_or("", Scope::as_str),
+                audience.as_ref().map_or("", Audience::as_str),
+            ),
+            Err(_) => (request.scope.unwrap_or(""), request.audience.unwrap_or("")),
+        };
+        let digest = request_digest(client.client_id(), scope, audience);
         let find = Find::Family(handle.locator.id);
         let now = self.clock.read();
-        let presented =
-            Presented { handle, client, arrival, now, scope, audience, request: digest };
+        let presented = Presented { handle, client, arrival, now, asked, request: digest };
         Ok(self.find_then(find, now, move |inner, view| ticket(inner.redeem(presented, view))))
     }
 
@@ -124,10 +127,17 @@ impl<S: Store> Inner<S> {
 
     /// What the access token will say: never more than the family (I9).
     fn terms(&self, presented: &Presented, family: &TokenView) -> Result<Terms, Error> {
-        let asked = presented.scope.as_ref().map(Scope::as_str);
-        let scope = narrow_scope(asked, &family.scope)?;
-        let asked = presented.audience.as_ref().map(Audience::as_str);
-        let audience = narrow_audience(asked, &Audience::parse(&family.audience)?)?;
+        let of_family = Audience::parse(&family.audience)?;
+        // A spent token gets nothing new: the store says whether it is a retry or a replay.
+        let (scope, audience) = match presented.handle.locator.bucket == family.generation {
+            true => {
+                let (scope, audience) = presented.asked.as_ref().map_err(Error::clone)?;
+                let scope = narrow_scope(scope.as_ref().map(Scope::as_str), &family.scope)?;
+                let audience = audience.as_ref().map(Audience::as_str);
+                (scope, narrow_audience(audience, &of_family)?)
+            }
+            false => (family.scope.clone(), of_family),
+        };
         let issued_at = presented.now.unix;
         Ok(Terms {
             client: family.client.clone(),
@@ -135,7 +145,7 @@ impl<S: Store> Inner<S> {
             scope,
             audience: audience.to_shared(),
             issued_at,
-            expires_at: issued_at.plus(presented.client.access_secs()),
+            expires_at: issued_at.plus(presented.client.access_secs()).min(family.family_ends_at),
         })
     }
 
@@ -218,6 +228,12 @@ impl<S: Store> Inner<S> {
         };
         self.issued(form, terms.again(mint), decided, successor.map(|(text, _)| text))
     }
+}
+
+fn asked(request: &TokenRequest<'_>) -> Asked {
+    let scope = request.scope.map(Scope::parse).transpose();
+    let scope = scope.map_err(|error| Error::InvalidScope(Reason::with("scope", error)))?;
+    Ok((scope, request.audience.map(Audience::parse).transpose()?))
 }
 
 impl Presented {

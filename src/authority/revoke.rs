@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::active::{TokenKind, find_handle};
 use super::caller::Caller;
 use super::error::{Error, Reason};
-use super::lookup::ticket;
+use super::lookup::{at_once, ticket};
 use super::read::{Jwt, Read};
 use super::{Authority, Inner};
 use crate::codec::handle::{Handle, HandleKind};
@@ -132,6 +132,10 @@ impl<S: Store> Inner<S> {
         if handle.kind == HandleKind::Delete && !self.is_delete_handle(handle) {
             return Ticket::ready(Ok(()));
         }
+        if handle.kind == HandleKind::Access && caller.is_none() {
+            // The host needs no leave of an owner: it is done though nobody waits for the ticket.
+            return self.revoke_target(store::Target::Access(handle.locator, handle.digest));
+        }
         // A spent refresh token still names its family, and so does a delete handle.
         let find = match find_handle(handle, false) {
             Some((TokenKind::Access, find)) => find,
@@ -160,18 +164,11 @@ impl<S: Store> Inner<S> {
         }
         let expires_at = jwt.expires_at.plus(self.leeway_secs);
         let denied = self.kill(store::Target::Jwt { jti: jwt.digest(), expires_at });
-        let (inner, family) = (Arc::clone(self), jwt.birth.family);
-        Ticket::slow(async move {
-            match denied.await {
-                Err(StoreError::Busy) => {
-                    inner.kill(store::Target::Family(family)).await?;
-                }
-                other => {
-                    other?;
-                }
-            }
-            Ok(())
-        })
+        match at_once(denied) {
+            Err(StoreError::Busy) => self.revoke_target(store::Target::Family(jwt.birth.family)),
+            Err(error) => Ticket::ready(Err(error.into())),
+            Ok(denied) => denied.and_then(|outcome| Ok(outcome.map(|_| ())?)),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::codec::keys::{KeyError, SigningKey};
 use crate::entropy::{Entropy, EntropyError};
 use crate::root_key::RootKey;
 use crate::secret::SecretText;
-use crate::store::{Outcome, Put, Store, Ticket, Verb};
+use crate::store::{Listing, Outcome, Put, Store, Ticket, Verb};
 
 /// The algorithm of the key that a new store gets. Ed25519 signs the same payload to the same
 /// bytes, so that a retried refresh gives the whole JWT again; its tokens are also the shortest of
@@ -247,6 +247,9 @@ impl<S: Store> Inner<S> {
         let set = self.keys.current();
         let rank = set.rank.saturating_add(1);
         let put = put(&self.root, &*self.entropy, &key, rank, true)?;
+        if put.body.as_ref().is_some_and(|body| body.len() > documents::BODY_LEN_MAX) {
+            return Err(Error::InvalidRequest(Reason::new("the key is too large")));
+        }
         let ring = set.ring.with_active(key).map_err(bad_ring)?;
         let inner = Arc::clone(self);
         Ok(self.store.apply(Verb::Put(put)).and_then(move |outcome| match outcome? {
@@ -261,13 +264,32 @@ impl<S: Store> Inner<S> {
     fn drop_key(self: &Arc<Self>, kid: &str) -> Result<Ticket<(), Error>, Error> {
         let _changes = self.keys.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.keys.current();
-        let ring = set.ring.without(kid).map_err(bad_ring)?;
-        // Refused first, forgotten next.
-        self.keys.replace(KeySet::new(ring, set.rank));
-        let put =
-            Put { kind: documents::SIGNING_KEY, name: Arc::from(kid), body: None, create: false };
-        Ok(self.store.apply(Verb::Put(put)).and_then(|outcome| Ok(outcome.map(|_| ())?)))
+        match set.ring.without(kid) {
+            // Refused first, forgotten next.
+            Ok(ring) => self.keys.replace(KeySet::new(ring, set.rank)),
+            Err(KeyringError::UnknownKid) => return Ok(self.drop_document(kid)),
+            Err(error) => return Err(bad_ring(error)),
+        }
+        Ok(self.store.apply(Verb::Put(removal(kid))).and_then(|outcome| Ok(outcome.map(|_| ())?)))
     }
+
+    /// A key that is refused already, though the store could not forget it when it was told to.
+    fn drop_document(self: &Arc<Self>, kid: &str) -> Ticket<(), Error> {
+        let name = Arc::from(kid);
+        let found = self.store.list(Listing::Document(documents::SIGNING_KEY, name), None, 1);
+        let (inner, put) = (Arc::clone(self), removal(kid));
+        Ticket::slow(async move {
+            if found.await?.documents.is_empty() {
+                return Err(bad_ring(KeyringError::UnknownKid));
+            }
+            inner.store.apply(Verb::Put(put)).await?;
+            Ok(())
+        })
+    }
+}
+
+fn removal(kid: &str) -> Put {
+    Put { kind: documents::SIGNING_KEY, name: Arc::from(kid), body: None, create: false }
 }
 
 const UNREADABLE: OpenError = OpenError::Document { what: "signing key" };

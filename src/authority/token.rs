@@ -45,9 +45,10 @@ impl<'a> TokenRequest<'a> {
         TokenRequest { grant: Grant::Refresh(refresh_token), caller, scope: None, audience: None }
     }
 
-    /// The scope, space-delimited, within what was granted; all of it by default.
+    /// The scope, space-delimited, within what was granted; all of it by default. RFC 6749 section
+    /// 3.1: "Parameters sent without a value MUST be treated as if they were omitted".
     pub fn scope(self, scope: &'a str) -> TokenRequest<'a> {
-        TokenRequest { scope: Some(scope), ..self }
+        TokenRequest { scope: Some(scope).filter(|scope| !scope.is_empty()), ..self }
     }
 
     /// The audience, space-delimited, within what was granted; all of it by default.

@@ -40,6 +40,8 @@ const SETS_MAX: usize = 1 << 18;
 pub(crate) enum Lane {
     Birth,
     Redeem,
+    /// Rewriting of survivors.
+    Clean,
     Kill,
 }
 
@@ -373,6 +375,7 @@ impl<J: Journal> Core<J> {
             admission: token.admission,
             issued_at: token.issued_at,
             expires_at: token.expires_at,
+            family_ends_at: family_row.ends_at(),
             scope: Scope::from_canonical(self.set_text(token.scope)),
             audience: self.set_text(token.audience),
         })
@@ -403,6 +406,7 @@ impl<J: Journal> Core<J> {
             admission: row.admission,
             issued_at: row.redeemed_at,
             expires_at: row.expires_at.min(idle_end),
+            family_ends_at: row.ends_at(),
             scope: Scope::from_canonical(self.set_text(row.scope)),
             audience: self.set_text(row.audience),
         };

@@ -238,7 +238,8 @@ impl Store for DurableStore {
                 (Err(_), Some((core, read))) => {
                     let Some((row, lsn)) = read.await?? else { return Ok(None) };
                     core.fill(row, lsn);
-                    Ok(core.find(find, core.now(now)).unwrap_or(None))
+                    // Evicted again already: it is there, so it must not be called unknown.
+                    core.find(find, core.now(now)).map_err(|_| StoreError::Unavailable)
                 }
             }
         }
@@ -289,7 +290,7 @@ impl Inner {
             let nothing = || Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
             let Some((row, lsn)) = answer? else { return nothing() };
             core.fill(row, lsn);
-            core.revoke(&revoke).unwrap_or_else(nothing)
+            core.revoke(&revoke).unwrap_or(Err(StoreError::Unavailable))
         });
         Ticket::slow(async move { decided.await??.await })
     }

@@ -77,7 +77,8 @@ impl<T> Reply<T> {
             state.1.take()
         };
         if let Some(waker) = waker {
-            waker.wake();
+            // A waker is foreign code: its panic must not take the follower down.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
         }
     }
 }
@@ -284,7 +285,8 @@ impl Follower {
     }
 
     fn serve(&mut self) {
-        self.waiting.extend(self.reads.try_iter().take(READS_MAX));
+        let room = READS_MAX.saturating_sub(self.waiting.len());
+        self.waiting.extend(self.reads.try_iter().take(room));
         let is_whole = self.table.as_ref().is_some_and(|t| t.position() >= self.whole_from);
         if !is_whole {
             self.waiting.retain(|read| read.since.elapsed() < READ_WAIT_MAX);
@@ -315,8 +317,9 @@ impl Follower {
         }
         self.lost_at = Some(Instant::now());
         self.table = None;
-        self.whole_from = self.log.published();
+        // The reader first: what the cleaner moves out of an older segment meanwhile counts too.
         self.reader = (self.new_reader)();
+        self.whole_from = self.log.published();
         let opened = self
             .home
             .destroy()

@@ -158,7 +158,10 @@ impl<J: Journal> Core<J> {
         let entry = shard.families.get(live.last()?)?;
         let row = &entry.state.now;
         let mint = &row.mint;
+        // A mint under another version of the root key is not derived again: that version may be
+        // gone for a reason.
         let fits = mint.request == issue.request
+            && mint.key_version == issue.key_version
             && row.generation == 0
             && mint.expires_at.since(now) >= left_secs_min.max(1)
             && mint.locator.is_some() == issue.access.handle.is_some();

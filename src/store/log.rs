@@ -20,8 +20,8 @@ use crate::time::Timestamp;
 
 /// Births are refused while more bytes than this wait for the disk; redeems and kills later.
 const QUEUED_LEN_MAX: usize = 16 * 1024 * 1024;
-/// The longest unit that a kill or a rewrite enqueues, about.
-const UNIT_LEN_MAX: u64 = 20 * 1024;
+/// Room that the lanes leave to each other, at least, in bytes.
+const UNIT_LEN_MAX: u64 = 4 * 1024;
 /// After so long without work the writer seals the tail.
 const SEAL_AFTER: Duration = Duration::from_millis(5);
 
@@ -151,7 +151,7 @@ impl Log {
     pub(crate) fn run(&self) {
         let life = std::panic::AssertUnwindSafe(|| self.write_until_closed());
         if std::panic::catch_unwind(life).is_err() {
-            self.fail(&Arc::new(io::Error::other("the writer panicked")));
+            self.fail_and_settle(&Arc::new(io::Error::other("the writer panicked")));
         }
     }
 
@@ -169,7 +169,9 @@ impl Log {
             }
             queue.writer_sleeps = true;
             let sealed = Lsn(self.sealed.load(Ordering::SeqCst));
-            let must_seal = sealed < self.published() && queue.state == State::Open;
+            // A group in a leader's hands will want a seal too.
+            let unsealed = sealed < self.published() || queue.in_flight.is_some();
+            let must_seal = unsealed && queue.state == State::Open;
             let queue = if must_seal {
                 let waited = self.work.wait_timeout(queue, SEAL_AFTER);
                 waited.unwrap_or_else(PoisonError::into_inner).0
@@ -193,9 +195,9 @@ impl Log {
                 let mut device = lock(&self.device);
                 self.commit_one(&mut device)
             };
-            match settled {
-                Some((group, outcome)) => group.settle(&outcome),
-                None => return,
+            let Some(settled) = settled else { return };
+            for (group, outcome) in settled {
+                group.settle(&outcome);
             }
         }
     }
@@ -211,13 +213,13 @@ impl Log {
         });
         match written {
             Ok(()) => self.sealed.store(published.0, Ordering::SeqCst),
-            Err(error) => self.fail(&Arc::new(error)),
+            Err(error) => self.fail_and_settle(&Arc::new(error)),
         }
     }
 
     /// Takes the oldest group and commits it; `None` when there is none. The caller settles it once
     /// the device is free: what waits for it is foreign code.
-    fn commit_one(&self, device: &mut Device) -> Option<Settled> {
+    fn commit_one(&self, device: &mut Device) -> Option<Vec<Settled>> {
         let (mut pending, high_water) = {
             let mut queue = lock(&self.queue);
             let pending = queue.pending.pop_front()?;
@@ -234,16 +236,10 @@ impl Log {
                 let mut queue = lock(&self.queue);
                 queue.in_flight = None;
                 // Its room counted as taken until it was written.
-                queue.queued_len -= len;
-                Some((pending.group, Ok(())))
+                queue.queued_len = queue.queued_len.saturating_sub(len);
+                Some(vec![(pending.group, Ok(()))])
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                // In flight until `fail` says that the log is done for: nobody must find the
-                // group gone and take it for published.
-                self.fail(&error);
-                Some((pending.group, Err(StoreError::Unknown(error))))
-            }
+            Err(error) => Some(self.fail(&Arc::new(error))),
         }
     }
 
@@ -257,6 +253,9 @@ impl Log {
         if device.at.offset + padded > self.segment_len {
             self.rotate(device)?;
         }
+        let Some(previous) = device.at.chain else {
+            return Err(io::Error::other("the chain of the log is not known"));
+        };
         let head = GroupHead {
             segment: device.at.segment,
             incarnation: self.incarnation.load(Ordering::SeqCst),
@@ -265,7 +264,7 @@ impl Log {
             body_len: 0,
             synced_through: self.published(),
             high_water,
-            previous: device.at.chain.unwrap_or_default(),
+            previous,
             chain: [0; 16],
         };
         let chain = head.seal(&self.key, &mut pending.bytes);
@@ -294,20 +293,26 @@ impl Log {
         Ok(())
     }
 
-    /// After a failed write or sync nothing is known about what is on disk: refuse writes.
-    pub(crate) fn fail(&self, error: &Arc<io::Error>) {
-        let dropped = {
+    /// After a failed write or sync nothing is known about what is on disk: refuse writes. Returns
+    /// the groups that will never be committed, for settling once the device is free.
+    fn fail(&self, error: &Arc<io::Error>) -> Vec<Settled> {
+        let (in_flight, dropped) = {
             let mut queue = lock(&self.queue);
             queue.state = State::ReadOnly;
-            queue.in_flight = None;
             queue.queued_len = 0;
-            std::mem::take(&mut queue.pending)
+            (queue.in_flight.take(), std::mem::take(&mut queue.pending))
         };
         tracing::error!(%error, "the log failed; the store refuses writes until it is reopened");
-        for pending in dropped {
-            pending.group.settle(&Err(StoreError::Unknown(Arc::clone(error))));
-        }
         self.work.notify_all();
+        let groups = in_flight.map(|(_, group)| group).into_iter();
+        let unknown = || Err(StoreError::Unknown(Arc::clone(error)));
+        groups.chain(dropped.into_iter().map(|p| p.group)).map(|g| (g, unknown())).collect()
+    }
+
+    fn fail_and_settle(&self, error: &Arc<io::Error>) {
+        for (group, outcome) in self.fail(error) {
+            group.settle(&outcome);
+        }
     }
 
     /// Position of the last record that was enqueued.
@@ -407,8 +412,19 @@ impl Log {
         let room = (ahead * usable + here).saturating_sub(queue.queued_len as u64 + padding);
         let full = self.is_full.load(Ordering::SeqCst);
         match lane {
-            Lane::Birth => !full && room > segment / 4 && queue.queued_len < QUEUED_LEN_MAX,
-            Lane::Redeem => room > segment / 8 && queue.queued_len < QUEUED_LEN_MAX / 4 * 5,
+            Lane::Birth => {
+                !full
+                    && room > (segment / 4).max(4 * UNIT_LEN_MAX)
+                    && queue.queued_len < QUEUED_LEN_MAX
+            }
+            Lane::Redeem => {
+                room > (segment / 8).max(3 * UNIT_LEN_MAX)
+                    && queue.queued_len < QUEUED_LEN_MAX / 4 * 5
+            }
+            Lane::Clean => {
+                room > (segment / 16).max(2 * UNIT_LEN_MAX)
+                    && queue.queued_len < QUEUED_LEN_MAX / 4 * 5
+            }
             Lane::Kill => room > UNIT_LEN_MAX && queue.queued_len < QUEUED_LEN_MAX / 2 * 3,
         }
     }
@@ -516,14 +532,21 @@ impl Log {
 
 impl Committer for Log {
     fn lead(&self) {
-        let settled = match self.device.try_lock() {
+        let lead = std::panic::AssertUnwindSafe(|| match self.device.try_lock() {
             // One group and no more: the one that this waiter is in, or one before it. What queues
             // up meanwhile is the writer's.
             Ok(mut device) => self.commit_one(&mut device),
             Err(_) => None,
-        };
-        if let Some((group, outcome)) = settled {
-            group.settle(&outcome);
+        });
+        match std::panic::catch_unwind(lead) {
+            Ok(settled) => {
+                for (group, outcome) in settled.unwrap_or_default() {
+                    group.settle(&outcome);
+                }
+            }
+            Err(_) => {
+                self.fail_and_settle(&Arc::new(io::Error::other("a leader panicked")));
+            }
         }
     }
 }

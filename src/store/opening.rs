@@ -48,7 +48,7 @@ impl Opening<'_> {
 
         let table = self.open_table(&recovery)?;
         let (table, after) =
-            match table.and_then(|mut table| load(&mut table, &core).then_some(table)) {
+            match table.and_then(|mut table| load(&mut table, &mut core).then_some(table)) {
                 Some(table) => {
                     let after = table.position();
                     (table, after)
@@ -58,7 +58,6 @@ impl Opening<'_> {
                     (self.fresh_table()?, Lsn(0))
                 }
             };
-        core.begin_feed(after);
         let recovered = recovery.run(after, &mut |record, lsn| core.redo(record, lsn))?;
         core.join_families();
         let end = Lsn(recovered.end.next.0 - 1);
@@ -76,8 +75,9 @@ impl Opening<'_> {
         let path = storage.path().join(super::segment::segment_name(at));
         recovered.file.sync().map_err(StoreError::io("sync", path))?;
         storage.sync_names().map_err(StoreError::io("sync", storage.path()))?;
-        self.remove_dropped()?;
         let block = self.take_block(&recovered)?;
+        // Only once the superblock that dropped them is certainly on disk.
+        self.remove_dropped()?;
         let high_water = recovered.high_water.max(self.superblock.state.high_water);
         let now = self.now();
         core.time = HighWater::resume(high_water, now);
@@ -246,7 +246,8 @@ impl Opening<'_> {
 }
 
 /// Loads what is resident; `false` when the table does not add up.
-fn load(table: &mut Packed, core: &Core<Pen>) -> bool {
+fn load(table: &mut Packed, core: &mut Core<Pen>) -> bool {
+    core.begin_feed(table.position());
     match table.load(&mut |record, lsn| core.redo(record, lsn)) {
         Ok(()) => true,
         Err(error) => {

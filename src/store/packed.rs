@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Lsn;
 use super::checkpoint::{Change, Checkpoint, CheckpointError};
+use super::core::HORIZON_SLACK_SECS;
 use super::record::{Record, StampRow, TokenRow};
 use crate::locator::{Digest, Locator};
 use crate::time::Timestamp;
@@ -352,7 +353,8 @@ impl Packed {
             let born_by = (u64::from(region.bucket) + 1) * 60;
             let class = u32::from(region.class.saturating_sub(TOKEN_CLASS));
             let lifetime = 60u64.checked_shl(class).unwrap_or(u64::MAX);
-            region.class < TOKEN_CLASS_END && mark.0 >= born_by.saturating_add(lifetime)
+            let dead_by = born_by.saturating_add(lifetime).saturating_add(HORIZON_SLACK_SECS);
+            region.class < TOKEN_CLASS_END && mark.0 >= dead_by
         };
         let mut past: Vec<Region> = self.summaries.keys().filter(is_past).copied().collect();
         past.sort_unstable();

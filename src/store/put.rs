@@ -23,7 +23,12 @@ impl<J: Journal> Core<J> {
         let mut documents = self.documents_mut();
         let exists = documents.get(&key).is_some_and(|d| d.now.body.is_some());
         if (put.create && exists) || (put.body.is_none() && !exists) {
-            return Ok(Ticket::ready(Ok(Outcome::Put(!put.create))));
+            // What makes it so may still be on its way to the disk.
+            let outcome = Outcome::Put(!put.create);
+            return match documents.get(&key) {
+                Some(document) => self.attached(document.lsn, outcome),
+                None => Ok(Ticket::ready(Ok(outcome))),
+            };
         }
         let row = DocumentRow { kind: put.kind, name: put.name, body: put.body };
         let lane = if row.body.is_none() { Lane::Kill } else { Lane::Birth };

@@ -139,6 +139,16 @@ impl<'a> Recovery<'a> {
                     incarnation,
                 });
             }
+            if let Some((at, len)) = state.last_group
+                && let Some(group) = bytes.get(at..at + len)
+                && let Some(recovered) = &recovered
+            {
+                // A sync that failed in an earlier run may have left the group in the page cache
+                // alone, marked clean: written again, the sync at the end of open reaches it.
+                let path = self.storage.path().join(segment_name(number));
+                let again = recovered.file.write_at(at as u64, group);
+                again.map_err(StoreError::io("write", path))?;
+            }
             if state.is_torn {
                 self.cut(number, &bytes, end.offset)?;
             }
@@ -153,11 +163,12 @@ impl<'a> Recovery<'a> {
         Ok(recovered)
     }
 
-    /// The last segment that begins at or before the record after `after`.
+    /// The last segment whose first record is at or before `after`: its first group is whole, and
+    /// the chain through it is known.
     fn start(&self, after: Lsn) -> Result<u64, StoreError> {
         let first = self.superblock.first_segment;
         for number in (first..=self.last_segment).rev() {
-            if self.first_of(number)?.is_some_and(|lsn| lsn.0 <= after.0 + 1) {
+            if self.first_of(number)?.is_some_and(|lsn| lsn <= after) {
                 return Ok(number);
             }
         }
@@ -197,6 +208,7 @@ impl<'a> Recovery<'a> {
                             sink(record, lsn);
                         }
                     })?;
+                    walked.last_group = Some((at.offset, head.padded_len()));
                     at.offset += head.padded_len();
                     at.next = Lsn(head.last().0 + 1);
                     at.chain = Some(head.chain);
@@ -263,6 +275,8 @@ struct Walked {
     high_water: Timestamp,
     incarnation: u64,
     is_torn: bool,
+    /// Offset and length of the last group.
+    last_group: Option<(usize, usize)>,
 }
 
 /// Reads the records of a group in order.
@@ -312,7 +326,7 @@ impl LogReader {
             let mut block = vec![0; BLOCK];
             file.read_at(BLOCK as u64, &mut block).map_err(StoreError::io("read", path))?;
             match GroupHead::first_in(&block, next) {
-                Some(first) if first.0 <= after.0 + 1 => {
+                Some(first) if first <= after => {
                     self.at.segment = next;
                     // Held open: the keeper may drop the segment once it is applied.
                     self.file = Some(file);
@@ -339,6 +353,15 @@ impl LogReader {
                     .map_err(StoreError::io("read", path.clone()))?;
             }
             let Some(len) = GroupHead::padded_len_in(&bytes) else {
+                // No segment that the writer went past is empty: this one is damaged, and to take it
+                // for passed would lose all of it.
+                if self.at.offset == BLOCK {
+                    return Err(StoreError::Corrupt {
+                        path,
+                        offset: BLOCK as u64,
+                        reason: "a published group is damaged",
+                    });
+                }
                 // The writer went on in the next segment.
                 self.file = None;
                 self.at.segment += 1;

@@ -98,7 +98,7 @@ impl<J: Journal> Core<J> {
         let before_use = used_at == 0 || redeem.arrival.0 < used_at;
         // The cap begins again once at open for a redeem that was within it when the store stopped:
         // a client's honest retry must not die of the server's own absence.
-        let interrupted = entry.state.lsn <= self.opened.lsn
+        let interrupted = entry.state.seen_from() <= self.opened.lsn
             && self.opened.last_durable.since(row.redeemed_at) <= redeem.retry_secs_max;
         let from = if interrupted { row.redeemed_at.max(self.opened.at) } else { row.redeemed_at };
         before_use

@@ -9,6 +9,10 @@ use super::{Lsn, Outcome, Revoke, StoreError, Target};
 use crate::locator::Digest;
 use crate::time::Timestamp;
 
+/// Position of a kill that is in effect but was refused by the log: to repeat it is to be refused
+/// again, never to be told that it is durable.
+const NEVER_PUBLISHED: Lsn = Lsn(u64::MAX);
+
 impl<J: Journal> Core<J> {
     /// Decides and enqueues a revocation. `None` says that the access token is not in memory.
     pub(crate) fn revoke(&self, revoke: &Revoke) -> Option<Decided> {
@@ -55,8 +59,8 @@ impl<J: Journal> Core<J> {
         let at = match &appended {
             Ok(appended) => appended.first,
             // The kill is in effect all the same; only a full queue leaves it undone, untouched.
-            Err(StoreError::ReadOnly) => entry.state.lsn,
-            Err(_) => return Err(StoreError::Busy),
+            Err(StoreError::ReadOnly) => NEVER_PUBLISHED,
+            Err(error) => return Err(error.clone()),
         };
         entry.state.strike(at, published, |row| row.dead = true);
         let appended = appended.map_err(|_| StoreError::NotDurable)?;
@@ -105,7 +109,7 @@ impl<J: Journal> Core<J> {
         let appended = self.append(std::slice::from_ref(&record), Lane::Kill);
         let at = match &appended {
             Ok(appended) => appended.first,
-            Err(StoreError::ReadOnly) => entry.state.lsn,
+            Err(StoreError::ReadOnly) => NEVER_PUBLISHED,
             Err(error) => return Err(error.clone()),
         };
         entry.state.strike(at, published, |row| row.revoked_at = row.revoked_at.max(seq));
@@ -134,6 +138,7 @@ impl<J: Journal> Core<J> {
             Ok(appended) => appended,
             Err(StoreError::ReadOnly) => {
                 token.row.dead = true;
+                token.lsn = NEVER_PUBLISHED;
                 return Err(StoreError::NotDurable);
             }
             Err(error) => return Err(error),
@@ -158,7 +163,7 @@ impl<J: Journal> Core<J> {
         let appended = match self.append(std::slice::from_ref(&record), Lane::Kill) {
             Ok(appended) => appended,
             Err(StoreError::ReadOnly) => {
-                denied.insert(jti, (expires_at, Lsn(0)));
+                denied.insert(jti, (expires_at, NEVER_PUBLISHED));
                 return Err(StoreError::NotDurable);
             }
             Err(error) => return Err(error),

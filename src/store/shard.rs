@@ -52,6 +52,11 @@ impl<T> Staged<T> {
         Staged { now, before: None, seen_from: lsn, lsn }
     }
 
+    /// Position of the record that first held `now`; rewriting it does not move this.
+    pub(crate) fn seen_from(&self) -> Lsn {
+        self.seen_from
+    }
+
     /// What reads may see.
     pub(crate) fn visible(&self, published: Lsn) -> Option<&T> {
         if self.seen_from <= published { Some(&self.now) } else { self.before.as_deref() }
@@ -154,6 +159,11 @@ impl FamilyEntry {
 }
 
 impl FamilyRow {
+    /// When it ends by its absolute limit; without a refresh token it has none.
+    pub(crate) fn ends_at(&self) -> Timestamp {
+        if self.generation == 0 { Timestamp::NEVER } else { self.expires_at }
+    }
+
     /// Whether its refresh token may still be redeemed, by age.
     pub(crate) fn is_refreshable(&self, now: Timestamp) -> bool {
         self.generation > 0

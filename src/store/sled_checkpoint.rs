@@ -132,16 +132,16 @@ impl Checkpoint for SledCheckpoint {
             for entry in fs::read_dir(&self.path)? {
                 let entry = entry?;
                 if entry.file_type()?.is_file() {
-                    File::open(entry.path())?.sync_all()?;
+                    match File::open(entry.path()).and_then(|file| file.sync_all()) {
+                        // sled removes a snapshot when it has written the next one.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        synced => synced?,
+                    }
                 }
             }
             File::open(&self.path)?.sync_all()
         };
-        match synced() {
-            // sled removes a snapshot when it has written the next one.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            synced => synced.map_err(engine),
-        }
+        synced().map_err(engine)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::core::{Core, Journal, Lane};
+use super::core::{Core, HORIZON_SLACK_SECS, Journal, Lane};
 use super::record::Record;
 use super::shard::TokenEntry;
 use super::{Lsn, StoreError};
@@ -34,19 +34,24 @@ impl<J: Journal> Core<J> {
         mark: Timestamp,
     ) -> Result<Survivor, StoreError> {
         let write = |record: Record| -> Result<Lsn, StoreError> {
-            // A kill's lane: the log must be able to move on when births are refused.
-            Ok(self.append_again(&[record], Lane::Kill)?.first)
+            // The log must be able to move on when births are refused, and leave room for kills.
+            Ok(self.append_again(&[record], Lane::Clean)?.first)
         };
         let moved = match record {
             Record::Token(row) => {
                 let mut shard = self.shard_mut(row.locator.id);
                 match shard.tokens.get_mut(&row.digest) {
                     // A late fill may have left an older position than that of the latest record.
-                    Some(token) if token.lsn <= lsn && mark < token.row.expires_at => {
+                    Some(token)
+                        if token.lsn <= lsn
+                            && mark < token.row.expires_at.plus(HORIZON_SLACK_SECS) =>
+                    {
                         token.lsn = write(Record::Token(token.row.clone()))?;
                         Some(token.lsn)
                     }
-                    None if mark < row.expires_at => return Ok(Survivor::Cold),
+                    None if mark < row.expires_at.plus(HORIZON_SLACK_SECS) => {
+                        return Ok(Survivor::Cold);
+                    }
                     _ => None,
                 }
             }
@@ -77,7 +82,9 @@ impl<J: Journal> Core<J> {
                 self.stamps.rewrite(row.kind, row.digest, lsn, |row| write(Record::Stamp(row)))?
             }
             Record::Deny(row) => match self.denied_mut().get_mut(&row.jti) {
-                Some((expires_at, at)) if *at == lsn && mark < *expires_at => {
+                Some((expires_at, at))
+                    if *at == lsn && mark < expires_at.plus(HORIZON_SLACK_SECS) =>
+                {
                     *at = write(Record::Deny(*row))?;
                     Some(*at)
                 }

@@ -40,7 +40,9 @@ impl<J: Journal> Core<J> {
         let shard = &mut *guard;
         let published = self.journal.published();
         let before = shard.tokens.len();
-        shard.tokens.retain(|_, token| token.lsn > published || mark < token.row.expires_at);
+        shard.tokens.retain(|_, token| {
+            token.lsn > published || mark < token.row.expires_at.plus(HORIZON_SLACK_SECS)
+        });
         swept.tokens += (before - shard.tokens.len()) as u64;
 
         let mut gone = HashSet::new();

@@ -31,6 +31,8 @@ pub struct TokenView {
     pub issued_at: Timestamp,
     /// The first second at which it is dead by age.
     pub expires_at: Timestamp,
+    /// When its family ends by its absolute limit, whatever is done with it.
+    pub family_ends_at: Timestamp,
     /// Its scope. For a refresh token and a family: that of the family.
     pub scope: Scope,
     /// Its audiences, in canonical text.
