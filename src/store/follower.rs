@@ -312,8 +312,10 @@ impl Follower {
         self.state.note_error(unusable(error));
         self.state.applied.store(0, Ordering::SeqCst);
         self.state.is_whole.store(false, Ordering::SeqCst);
-        if self.lost_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
-            std::thread::sleep(RETRY_AFTER);
+        let is_stopping = self.state.is_stopping.load(Ordering::SeqCst);
+        if !is_stopping && self.lost_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+            // Being stopped cuts the wait short.
+            let _ = self.wakes.recv_timeout(RETRY_AFTER);
         }
         self.lost_at = Some(Instant::now());
         self.table = None;
