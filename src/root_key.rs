@@ -419,9 +419,15 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("mintage-root-key-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let path = dir.join("a.key");
+        assert!(RootKey::rotate_file(&path).is_err() && !path.exists());
         let drawn = RootKey::from_file(&path)?;
         assert!(drawn.is_unsaved() && !path.exists());
+        let other = RootKey::from_file(&path)?.with_version(2, [9; 32])?;
+        assert!(other.is_unsaved());
         drawn.save()?;
+        // Once more is no harm; another key never takes its place.
+        drawn.save()?;
+        assert!(other.save().is_err());
         let read = RootKey::from_file(&path)?;
         assert!(!read.is_unsaved());
         assert_eq!(read.subkey(1, Purpose::Seal), drawn.subkey(1, Purpose::Seal));

@@ -3,12 +3,14 @@
 mod support;
 
 use mintage::authority::{
-    Audience, Client, Error, GrantType, Issue, RefreshPolicy, Scratch, TokenFormat, TokenRequest,
+    Audience, Client, Error, GrantType, Issue, RefreshPolicy, Scratch, Target, TokenFormat,
+    TokenRequest,
 };
 use mintage::store::PairPolicy;
 use support::{Bed, ISSUER, Opener, START, Tested, access_token, payload, refresh_token};
 
 laws![
+    a_revocation_since_the_host_began_prevents_the_birth,
     issued_opaque_token_is_live_and_says_what_was_granted,
     issued_jwt_verifies_offline_and_live,
     scope_and_audience_only_narrow,
@@ -23,6 +25,19 @@ laws![
     reuse_gives_the_same_token_until_little_is_left,
     tokens_are_redacted,
 ];
+
+fn a_revocation_since_the_host_began_prevents_the_birth(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let (client, _) = bed.app("app", TokenFormat::Opaque)?;
+    let begun = bed.authority().begin();
+    // The password of ann is being checked, and meanwhile:
+    bed.authority().revoke(Target::Subject("ann")).wait()?;
+    let issue = Issue::to("ann", &client).admitted(begun);
+    let refused = bed.authority().issue(issue).wait();
+    assert!(matches!(refused, Err(Error::InvalidGrant(_))));
+    bed.authority().issue(Issue::to("ann", &client).admitted(bed.authority().begin())).wait()?;
+    Ok(())
+}
 
 fn issued_opaque_token_is_live_and_says_what_was_granted(opener: impl Opener) -> Tested {
     let bed = Bed::new(opener)?;

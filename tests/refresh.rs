@@ -10,6 +10,8 @@ use support::{Bed, Opener, Tested, access_token, payload, refresh_token};
 laws![
     rotation_spends_the_presented_token,
     replayed_refresh_token_kills_its_family,
+    a_replay_that_asks_for_too_much_is_a_replay_all_the_same,
+    an_access_token_does_not_outlive_its_login,
     replay_is_judged_at_once_under_cap_zero,
     another_clients_refresh_token_has_no_effect,
     a_retry_gives_the_same_answer_with_less_time_left,
@@ -67,6 +69,45 @@ fn replayed_refresh_token_kills_its_family(opener: impl Opener) -> Tested {
         }
         assert!(bed.is_active(&refresh_token(&other)?, &auditor)?);
         bed.reopen()?;
+    }
+    Ok(())
+}
+
+fn a_replay_that_asks_for_too_much_is_a_replay_all_the_same(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let (client, caller) = bed.app("app", TokenFormat::Opaque)?;
+    for scope in ["nosuch", "mal\"formed"] {
+        let first = bed.issue("ann", &client)?;
+        let second = bed.refresh(&refresh_token(&first)?, &caller)?;
+        let third = bed.refresh(&refresh_token(&second)?, &caller)?;
+        let spent = refresh_token(&first)?;
+        let request = TokenRequest::refresh(&spent, &caller).scope(scope);
+        assert!(is_invalid_grant(&bed.authority().token(&request).wait()));
+        assert!(is_invalid_grant(&bed.refresh(&refresh_token(&third)?, &caller)));
+        // The token in force is not spent by a scope that cannot be had.
+        let fresh = refresh_token(&bed.issue("ann", &client)?)?;
+        let request = TokenRequest::refresh(&fresh, &caller).scope(scope);
+        let refused = bed.authority().token(&request).wait();
+        assert!(matches!(refused, Err(Error::InvalidScope(_))));
+        bed.refresh(&fresh, &caller)?;
+    }
+    Ok(())
+}
+
+fn an_access_token_does_not_outlive_its_login(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
+        let client = Client::public(format!("short {format:?}"))
+            .scopes(["api", "refresh_token"])
+            .format(format)
+            .access_secs(3_600)
+            .refresh(RefreshPolicy::rotate().absolute_secs(1_000));
+        let (client, caller) = bed.register(client)?;
+        let first = bed.issue("ann", &client)?;
+        assert_eq!(first.expires_in, 1_000);
+        bed.clock.advance(400);
+        let second = bed.refresh(&refresh_token(&first)?, &caller)?;
+        assert_eq!(second.expires_in, 600);
     }
     Ok(())
 }

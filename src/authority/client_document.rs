@@ -37,6 +37,10 @@ impl Client {
     /// `grant_types` and `token_endpoint_auth_method` count; other members are left out. Without
     /// `grant_types` a client may use `authorization_code` alone, as the RFC has it.
     ///
+    /// The document is taken at its word, its `client_id`, scopes and grants too: it must come from
+    /// somebody whom the host trusts with them. Remember that the subject of a `client_credentials`
+    /// token is the `client_id` (RFC 9068 section 2.2).
+    ///
     /// # Errors
     /// [`Error::InvalidClientMetadata`] for a document over [`METADATA_LEN_MAX`] bytes, for one
     /// that is not JSON or lacks a `client_id`, and for a grant type or an authentication method
