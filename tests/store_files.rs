@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use mintage::root_key::RootKey;
 use mintage::store::{
-    DurableStore, MemoryCheckpointHome, PairPolicy, RedeemOutcome, Store, StoreError, Target,
+    DurableStore, MemoryCheckpointHome, PairPolicy, RedeemOutcome, Revoke, Store, StoreError,
+    Target, Verb,
 };
-use store_support::sim::SimStorage;
+use store_support::sim::{Call, Fault, SimStorage};
 use store_support::{
     Access, Bench, LIFETIME, Refresh, TempDir, clock, durable, options, pair, root,
 };
@@ -398,4 +399,63 @@ fn clocks_that_jump_revive_and_reclaim_nothing() {
     bench.issue(&pair("reports", "user-3"));
     clock.set(start + 1);
     assert!(!bench.is_live(short), "a clock set back revived a token");
+}
+
+#[test]
+fn a_kill_that_the_log_refused_is_refused_again() {
+    let clock = clock();
+    let storage = SimStorage::new();
+    let store = open_sim(&storage, &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    let tokens = bench.issue(&pair("reports", "user-1"));
+    storage.set_fault(Some(Fault {
+        call: Call::Sync,
+        nth: 1,
+        for_good: true,
+        kind: std::io::ErrorKind::Other,
+        short: false,
+    }));
+    let failed = bench.try_issue(&pair("reports", "user-2"), PairPolicy::Unlimited, true);
+    assert!(matches!(failed, Err(StoreError::Unknown(_))), "{failed:?}");
+    let here = pair("reports", "user-1");
+    for target in [
+        Target::Access(tokens.access.locator, tokens.access.digest),
+        Target::Family(tokens.family),
+        Target::Grant(tokens.grant),
+        Target::Subject(here.subject),
+    ] {
+        for _ in 0..2 {
+            let now = mintage::time::Clock::read(&*clock);
+            let revoke = Revoke { target: target.clone(), now };
+            let answer = store.apply(Verb::Revoke(revoke)).wait();
+            assert!(answer.is_err(), "{target:?} was called durable");
+        }
+    }
+    assert!(!bench.is_live(tokens.access), "a refused kill is in effect all the same");
+}
+
+#[test]
+fn a_segment_damaged_while_the_store_is_open_is_never_dropped() {
+    let clock = clock();
+    let storage = SimStorage::new();
+    let store = open_sim(&storage, &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    let mut told = Told::default();
+    told.tell(&bench, 4);
+    let name = first_segment(&storage);
+    storage.damage(&name, |bytes| bytes[4_096 + 20] ^= 1);
+    // On and on until the log is over its bound: the cleaner comes to the damaged segment, cannot
+    // read it, says so, and births are refused rather than anything dropped.
+    for n in 0..20_000 {
+        let here = pair("reports", &format!("more-{n}"));
+        let (verb, _) = bench.issue_verb(&here, PairPolicy::Unlimited, true, store.admission());
+        if let Err(StoreError::Busy) = store.apply(verb).wait()
+            && store.stats().last_error.is_some()
+        {
+            break;
+        }
+    }
+    let error = store.stats().last_error;
+    assert!(matches!(error, Some(StoreError::Corrupt { .. } | StoreError::Io { .. })), "{error:?}");
+    assert!(storage.names().contains(&name), "a segment that could not be read was dropped");
 }
