@@ -12,7 +12,7 @@ mod store_support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crash_support::{Broken, Ledger, harm_checkpoint, open, rounds, work_if_child};
 use store_support::TempDir;
@@ -89,12 +89,12 @@ impl Mount {
     }
 
     fn unmount(&self) {
-        for _ in 0..50 {
+        // A killed process may hold the mount for a moment longer.
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(2) {
             if run("umount", &[text(&self.at)]).is_ok() {
                 return;
             }
-            // A killed process may hold the mount for a moment longer.
-            std::thread::sleep(Duration::from_millis(20));
         }
         let _ = run("umount", &["-l", text(&self.at)]);
     }

@@ -13,7 +13,7 @@ use mintage::store::{
 };
 use store_support::sim::{Call, Fault, SimStorage};
 use store_support::{
-    Access, Bench, LIFETIME, Refresh, TempDir, clock, durable, options, pair, root,
+    Access, Bench, LIFETIME, Refresh, TempDir, clock, copy_dir, durable, options, pair, root,
 };
 
 /// What a store was told, to be compared with what it says later.
@@ -61,19 +61,6 @@ impl Told {
         assert!(!self.dead.iter().any(|access| bench.is_live(*access)));
         assert!(self.redeemable.iter().all(|refresh| bench.is_redeemable(*refresh)));
         assert!(!self.spent.iter().any(|refresh| bench.is_redeemable(*refresh)));
-    }
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
     }
 }
 

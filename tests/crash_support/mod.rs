@@ -18,7 +18,7 @@ use mintage::store::{
 use mintage::time::{Clock, ManualClock};
 
 use crate::store_support::sim::Random;
-use crate::store_support::{Access, Bench, Refresh, START, pair, root};
+use crate::store_support::{Access, Bench, Refresh, START, copy_dir, pair, root};
 
 const DIRECTORY: &str = "MINTAGE_CRASH_DIRECTORY";
 const SEED: &str = "MINTAGE_CRASH_SEED";
@@ -199,7 +199,8 @@ impl Ledger {
             said
         });
         let opened = is_ready.recv_timeout(Duration::from_secs(60));
-        std::thread::sleep(life);
+        // So long it lives, or until it ends by itself, which closes the channel.
+        let _ = is_ready.recv_timeout(life);
         end(&mut child);
         let _ = child.kill();
         let _ = child.wait();
@@ -338,19 +339,6 @@ pub fn harm_checkpoint(path: &Path, older: &Path, random: &mut Random) {
             copy_dir(&sled, older);
         }
         _ => {}
-    }
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
     }
 }
 
