@@ -17,7 +17,11 @@ pub mod locator;
 pub mod root_key;
 pub mod scope;
 pub mod secret;
+#[cfg(mintage_sim)]
+#[doc(hidden)]
+pub mod sim;
 pub mod store;
+mod sync;
 pub mod time;
 
 /// Compiles the example of the README.

@@ -45,6 +45,8 @@ fn every_source() -> Vec<(String, String)> {
 
 fn layer_of(file: &str) -> Option<&'static Layer> {
     let folder = match file.split_once('/') {
+        // Locks and threads, and their simulation.
+        Some(("sync" | "sim", _)) => "vocabulary",
         Some((folder, _)) => folder,
         // lib.rs names its modules.
         None if file == "lib.rs" => return None,

@@ -1,8 +1,7 @@
 //! Registering, knowing and removing clients. Every client is in memory, so that authenticating
 //! takes no lookup in the store.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use base64_simd::URL_SAFE_NO_PAD;
 
@@ -15,6 +14,7 @@ use crate::entropy::random;
 use crate::ids::ClientId;
 use crate::secret::SecretText;
 use crate::store::{Outcome, Put, Revoke, Store, Target, Ticket, Verb};
+use crate::sync::{HashMap, Mutex, PoisonError, RwLock};
 
 /// Prefix of a generated client secret, for secret scanners.
 const SECRET_PREFIX: &str = "mcs_";
@@ -30,7 +30,7 @@ pub(super) struct Clients {
 impl Clients {
     /// Reads every client of `store`.
     pub(super) fn load<S: Store>(store: &S) -> Result<Clients, OpenError> {
-        let mut by_id = HashMap::new();
+        let mut by_id = HashMap::default();
         for document in documents::all(store, documents::CLIENT)? {
             let client = from_document(&document.name, &document.body)
                 .ok_or(OpenError::Document { what: "client" })?;

@@ -7,8 +7,7 @@
 //! document  format 1 | rank 8 | private bytes, sealed under the label "signing key <rank> <kid>"
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use super::birth;
 use super::error::{Error, OpenError, Reason};
@@ -24,6 +23,8 @@ use crate::entropy::{Entropy, EntropyError};
 use crate::root_key::RootKey;
 use crate::secret::SecretText;
 use crate::store::{Listing, Outcome, Put, Store, Ticket, Verb};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, PoisonError, RwLock};
 
 /// The algorithm of the key that a new store gets. Ed25519 signs the same payload to the same
 /// bytes, so that a retried refresh gives the whole JWT again; its tokens are also the shortest of
@@ -33,7 +34,7 @@ const FIRST_ALGORITHM: Algorithm = Algorithm::EdDsa;
 const FORMAT: u8 = 1;
 
 /// Numbers key sets, so that a verifier sees without a lock whether its own is still the newest.
-static NEXT_SET: AtomicU64 = AtomicU64::new(1);
+static NEXT_SET: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
 
 /// The keys at one moment. A change makes another set.
 pub(super) struct KeySet {

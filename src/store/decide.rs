@@ -29,14 +29,14 @@ impl<J: Journal> Core<J> {
                 Record::Family(row) => {
                     if let Some(entry) = shard.families.get_mut(&row.id) {
                         if row.generation != entry.state.now.generation {
-                            entry.used_at.store(0, std::sync::atomic::Ordering::SeqCst);
+                            entry.used_at.store(0, crate::sync::atomic::Ordering::SeqCst);
                         }
                         entry
                             .use_count
-                            .fetch_max(row.use_count, std::sync::atomic::Ordering::Relaxed);
+                            .fetch_max(row.use_count, crate::sync::atomic::Ordering::Relaxed);
                         entry
                             .last_used_at
-                            .fetch_max(row.last_used_at.0, std::sync::atomic::Ordering::Relaxed);
+                            .fetch_max(row.last_used_at.0, crate::sync::atomic::Ordering::Relaxed);
                         entry.state.put(row.clone(), lsn, published);
                     } else {
                         shard.families.insert(row.id, FamilyEntry::new(row.clone(), lsn));

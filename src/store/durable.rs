@@ -4,11 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-
-use crossbeam::channel::Sender;
+use std::sync::Arc;
 
 use super::checkpoint::CheckpointHome;
 use super::core::Core;
@@ -24,6 +20,10 @@ use super::{
 };
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::root_key::RootKey;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::channel::Sender;
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Mutex, PoisonError};
 use crate::time::{Clock, Reading, SystemClock};
 
 const LOCK: &str = "LOCK";

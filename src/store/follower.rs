@@ -3,12 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
-
-use crossbeam::channel::{Receiver, Sender, TrySendError};
+use std::time::Duration;
 
 use super::checkpoint::{CheckpointError, CheckpointHome};
 use super::feed::revocation_in;
@@ -19,6 +16,9 @@ use super::recovery::{LogReader, each_record};
 use super::view::RevokedScope;
 use super::{Lsn, StoreError};
 use crate::locator::{Digest, Locator};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::channel::{Receiver, Sender, TrySendError, either};
+use crate::sync::{Instant, Mutex, PoisonError};
 use crate::time::{Clock, Timestamp};
 
 /// Cold reads that may wait at a time; one more is answered `Busy`.
@@ -236,11 +236,7 @@ impl Follower {
                 }
             }
             if !worked {
-                crossbeam::channel::select! {
-                    recv(self.reads) -> read => self.waiting.extend(read),
-                    recv(self.wakes) -> _ => {}
-                    default(IDLE) => {}
-                }
+                self.waiting.extend(either(&self.reads, &self.wakes, IDLE));
             }
         }
     }

@@ -1,8 +1,7 @@
 //! The clock as the store believes it: it never goes back by more than a minute, and a jump ahead
 //! cannot rush the sweep.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::{Reading, Timestamp};
 
 /// How far the clock may go back behind the high-water mark, in seconds.

@@ -1,7 +1,5 @@
 //! Issue: an access token is born, with its grant and family where they are new.
 
-use std::sync::atomic::Ordering;
-
 use super::core::{Core, Journal, Lane};
 use super::decide::{Decided, mint_row};
 use super::record::{FamilyRow, GrantRow, Record, TokenRow};
@@ -9,6 +7,7 @@ use super::shard::{GrantEntry, Shard};
 use super::ticket::Ticket;
 use super::{Issue, IssueOutcome, Lsn, Outcome, PairPolicy, Seq};
 use crate::locator::Digest;
+use crate::sync::atomic::Ordering;
 use crate::time::Timestamp;
 
 impl<J: Journal> Core<J> {

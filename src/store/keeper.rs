@@ -2,10 +2,7 @@
 //! the oldest and drops it, sweeps, and evicts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use crossbeam::channel::Receiver;
 
 use super::core::{Core, Journal, SHARDS};
 use super::follower::FollowerHandle;
@@ -17,6 +14,9 @@ use super::survivor::Survivor;
 use super::ticket::{Ticket, block_on};
 use super::view::Stats;
 use super::{Lsn, StoreError};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::channel::Receiver;
+use crate::sync::thread;
 use crate::time::Clock;
 
 /// Segments that are kept ready ahead of the one in use.
@@ -207,7 +207,7 @@ impl Keeper {
                     }
                     // Rewriting takes room too, and nobody else makes any.
                     self.make_ready()?;
-                    std::thread::sleep(Duration::from_millis(1));
+                    thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => return Err(error),
             }

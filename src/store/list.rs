@@ -2,12 +2,12 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::core::{Core, Journal};
 use super::{Document, GrantView, Listing, Lsn, Page, StoreError};
 use crate::locator::Digest;
 use crate::scope::Scope;
+use crate::sync::atomic::Ordering;
 use crate::time::Timestamp;
 
 /// The most rows of one page.

@@ -3,11 +3,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-
-use crossbeam::channel::Sender;
 
 use super::core::{Appended, Journal, Lane};
 use super::record::Record;
@@ -16,6 +13,9 @@ use super::storage::{Storage, StorageFile};
 use super::superblock::SuperblockFile;
 use super::ticket::{Committer, Group};
 use super::{Lsn, StoreError};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::channel::Sender;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::time::Timestamp;
 
 /// Births are refused while more bytes than this wait for the disk; redeems and kills later.

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::core::{Appended, Core, Journal, Lane};
 use super::high_water::HighWater;
@@ -12,6 +11,7 @@ use super::{
     Find, Listing, Lsn, Near, Outcome, Page, Seq, Stats, Store, StoreError, Swept, TokenView, Verb,
 };
 use crate::entropy::{Entropy, EntropyError, random};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::{Clock, Reading, Timestamp};
 
 /// A [`Store`] in memory. Cloning shares it.

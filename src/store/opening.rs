@@ -1,10 +1,7 @@
 //! Opening a durable store: the checkpoint where it can be believed, the log from there on, a fresh
 //! block of numbers, and the threads.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use crossbeam::channel::{Receiver, Sender, bounded};
+use std::sync::Arc;
 
 use super::checkpoint::CheckpointHome;
 use super::core::{Core, Journal, Opened};
@@ -21,6 +18,9 @@ use super::superblock::{Superblock, SuperblockFile};
 use super::{DurableOptions, DurableStore, Lsn, Storage, StoreError};
 use crate::entropy::random;
 use crate::root_key::{RootKey, RootKeyError};
+use crate::sync::atomic::AtomicBool;
+use crate::sync::channel::{Receiver, Sender, bounded};
+use crate::sync::{Mutex, PoisonError, thread};
 use crate::time::{Reading, Timestamp};
 
 const KEY_LABEL: &str = "mintage store key";
@@ -235,7 +235,7 @@ impl Opening<'_> {
             ("mintage-keeper", Box::new(move || keeper.run())),
             ("mintage-follower", Box::new(move || tail.run())),
         ] {
-            let thread = std::thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(run)
                 .map_err(StoreError::io("start a thread for", self.storage.path()))?;

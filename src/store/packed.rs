@@ -6,13 +6,14 @@
 //! summaries, so a leaf that is missing, old or foreign is noticed before anything in its region is
 //! believed. All of a step (leaves, summaries, position) is one batch.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::Lsn;
 use super::checkpoint::{Change, Checkpoint, CheckpointError};
 use super::core::HORIZON_SLACK_SECS;
 use super::record::{Record, StampRow, TokenRow};
 use crate::locator::{Digest, Locator};
+use crate::sync::{HashMap, HashSet};
 use crate::time::Timestamp;
 
 /// The longest value, in bytes.
@@ -226,8 +227,8 @@ impl Packed {
             store_id,
             position: Lsn(0),
             sum: [0; 16],
-            summaries: HashMap::new(),
-            verified: HashSet::new(),
+            summaries: HashMap::default(),
+            verified: HashSet::default(),
         };
         let mut stored = None;
         packed.table.scan(POSITION_KEY, &[SUMMARY_CLASS], &mut |_, value| {
@@ -235,7 +236,7 @@ impl Packed {
             false
         })?;
         let mut sum = [0; 16];
-        let mut summaries = HashMap::new();
+        let mut summaries = HashMap::default();
         let mut is_whole = true;
         packed.table.scan(&[SUMMARY_CLASS], &[SUMMARY_CLASS + 1], &mut |key, value| {
             toggle(&mut sum, key, value);
@@ -470,7 +471,7 @@ impl Packed {
 
     /// Writes a step with its summaries and the position.
     fn finish(&mut self, mut step: Step, position: Lsn) -> Result<(), CheckpointError> {
-        let mut touched: HashMap<Region, Summary> = HashMap::new();
+        let mut touched: HashMap<Region, Summary> = HashMap::default();
         for (key, (region, leaf, was)) in std::mem::take(&mut step.leaves) {
             let known = self.summaries.get(&region).copied().unwrap_or_default();
             let summary = touched.entry(region).or_insert(known);

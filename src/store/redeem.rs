@@ -94,7 +94,7 @@ impl<J: Journal> Core<J> {
     /// The retry rule: the request arrived before the successor was first used, and within the cap.
     fn is_retry(&self, entry: &FamilyEntry, redeem: &Redeem, now: Timestamp) -> bool {
         let row = &entry.state.now;
-        let used_at = entry.used_at.load(std::sync::atomic::Ordering::SeqCst);
+        let used_at = entry.used_at.load(crate::sync::atomic::Ordering::SeqCst);
         let before_use = used_at == 0 || redeem.arrival.0 < used_at;
         // The cap begins again once at open for a redeem that was within it when the store stopped:
         // a client's honest retry must not die of the server's own absence.

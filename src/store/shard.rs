@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::record::{FamilyRow, GrantRow, StampKind, TokenRow};
 use super::{Lsn, Seq};
 use crate::locator::Digest;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::time::Timestamp;
 
 /// Digests are keyed hashes and identifiers are our own: neither needs a second hash.

@@ -1,14 +1,12 @@
 //! Stamps: `revoked_at` of everything, clients, subjects and pairs. One number ends whatever hangs
 //! below, without a walk over it.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
-
 use super::record::{StampKind, StampRow};
 use super::{Lsn, Seq, StoreError};
 use crate::ids::{ClientId, Subject};
 use crate::locator::Digest;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{HashMap, PoisonError, RwLock};
 
 /// Digests of the names that stamps and pairs are found under. Their key is drawn with the store
 /// and stays, whatever version the root key has.

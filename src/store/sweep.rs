@@ -1,11 +1,10 @@
 //! The sweep: what is dead for good leaves the table, one shard at a time.
 
-use std::collections::HashSet;
-use std::sync::atomic::Ordering;
-
 use super::core::{Core, HORIZON_SLACK_SECS, Journal, Lane, SHARDS};
 use super::record::{DenyRow, Record};
 use super::{StoreError, Swept};
+use crate::sync::HashSet;
+use crate::sync::atomic::Ordering;
 use crate::time::{Reading, Timestamp};
 
 /// How much older a family's written use count may be than the one in memory, in seconds.
@@ -45,7 +44,7 @@ impl<J: Journal> Core<J> {
         });
         swept.tokens += (before - shard.tokens.len()) as u64;
 
-        let mut gone = HashSet::new();
+        let mut gone: HashSet<u64> = HashSet::default();
         for (id, family) in &shard.families {
             let row = &family.state.now;
             let grant = shard.grants.get(&row.grant);

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 
 use super::StoreError;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Condvar, Mutex, PoisonError};
 
 /// Whoever commits groups: it can be woken, and a waiting thread may do its work.
 pub(crate) trait Committer: Send + Sync {

@@ -1,0 +1,18 @@
+//! The simulated ones.
+
+pub(crate) use crate::sim::lock::{
+    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+pub(crate) use crate::sim::time::Instant;
+pub(crate) use crate::sim::{atomic, channel};
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::BuildHasherDefault;
+
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+pub(crate) type HashSet<K> = std::collections::HashSet<K, BuildHasherDefault<DefaultHasher>>;
+
+pub(crate) mod thread {
+    pub(crate) use crate::sim::time::sleep;
+    pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, current, park};
+}
