@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use ring::agreement;
 use serde::Deserialize;
 use serde::de::Deserializer;
-use zeroize::Zeroize;
 
 use super::algorithm::Algorithm;
 use super::base64url;
@@ -123,9 +122,10 @@ pub(super) fn thumbprint(required_members: &str) -> String {
 }
 
 /// A JWK as it stands in its text. Members with `null` are malformed, not absent, and a duplicate
-/// member is an error of the reader.
+/// member is an error of the reader. Private members borrow the text, so that no copy of a secret is
+/// left behind; base64url needs no escapes, and one spelt with them is malformed.
 #[derive(Deserialize)]
-pub(super) struct RawJwk {
+pub(super) struct RawJwk<'a> {
     kty: String,
     #[serde(default, deserialize_with = "present")]
     alg: Option<String>,
@@ -145,39 +145,22 @@ pub(super) struct RawJwk {
     n: Option<String>,
     #[serde(default, deserialize_with = "present")]
     e: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) d: Option<PrivateMember>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) p: Option<PrivateMember>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) q: Option<PrivateMember>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) dp: Option<PrivateMember>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) dq: Option<PrivateMember>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) qi: Option<PrivateMember>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) k: Option<PrivateMember>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) d: Option<&'a str>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) p: Option<&'a str>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) q: Option<&'a str>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) dp: Option<&'a str>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) dq: Option<&'a str>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) qi: Option<&'a str>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) k: Option<&'a str>,
     #[serde(default)]
     pub(super) oth: Option<serde::de::IgnoredAny>,
-}
-
-/// The base64url text of a secret number, wiped when dropped.
-#[derive(Deserialize)]
-#[serde(transparent)]
-pub(super) struct PrivateMember(String);
-
-impl PrivateMember {
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Drop for PrivateMember {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
 }
 
 fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -188,8 +171,8 @@ where
     T::deserialize(deserializer).map(Some)
 }
 
-impl RawJwk {
-    pub(super) fn parse(json: &[u8]) -> Result<RawJwk, KeyError> {
+impl<'a> RawJwk<'a> {
+    pub(super) fn parse(json: &'a [u8]) -> Result<RawJwk<'a>, KeyError> {
         if json.len() > KEY_TEXT_LEN_MAX {
             return Err(KeyError::TooLong);
         }

@@ -2,6 +2,8 @@
 //! header segment of its tokens. What is wrong with a key is said when it is imported, never when a
 //! token fails.
 
+mod backend;
+mod der;
 mod pem;
 mod private_jwk;
 mod signing;
@@ -10,6 +12,7 @@ mod verifying;
 use std::error::Error;
 use std::fmt;
 
+pub use backend::Backend;
 pub use signing::SigningKey;
 pub use verifying::VerifyingKey;
 
@@ -23,6 +26,8 @@ pub const HMAC_SECRET_LEN_MIN: usize = 32;
 pub const KEY_TEXT_LEN_MAX: usize = 16_384;
 /// The shortest RSA modulus, in bits (RFC 7518 section 3.3).
 pub const RSA_BITS_MIN: usize = 2_048;
+/// The smallest RSA exponent of a key that signs (FIPS 186-5 section 5.4; ring's rule too).
+pub const RSA_SIGN_EXPONENT_MIN: u64 = 65_537;
 /// The longest RSA modulus that signs, in bits.
 pub const RSA_SIGN_BITS_MAX: usize = 4_096;
 /// The longest RSA modulus that verifies, in bits.
@@ -58,7 +63,8 @@ pub enum KeyError {
     RsaTooShort,
     /// The RSA modulus is longer than [`RSA_SIGN_BITS_MAX`] or [`RSA_VERIFY_BITS_MAX`].
     RsaTooLong,
-    /// The RSA exponent is even, below 3 or above 33 bits.
+    /// The RSA exponent is even, above 33 bits, or too small: below 3 for a key that verifies, below
+    /// 65,537 for one that signs.
     BadRsaExponent,
     /// The point is not on its curve.
     PointOffCurve,
@@ -119,8 +125,21 @@ impl Error for KeyError {
 
 impl From<ring::error::KeyRejected> for KeyError {
     fn from(error: ring::error::KeyRejected) -> KeyError {
-        // ring says why in words alone, and only RSA keys have these two reasons.
-        match error.to_string().as_str() {
+        KeyError::rejected(&error.to_string())
+    }
+}
+
+#[cfg(feature = "aws-lc-rs")]
+impl From<aws_lc_rs::error::KeyRejected> for KeyError {
+    fn from(error: aws_lc_rs::error::KeyRejected) -> KeyError {
+        KeyError::rejected(&error.to_string())
+    }
+}
+
+impl KeyError {
+    /// The crypto libraries say why in words alone, and only RSA keys have these two reasons.
+    fn rejected(why: &str) -> KeyError {
+        match why {
             "TooSmall" => KeyError::RsaTooShort,
             "TooLarge" => KeyError::RsaTooLong,
             why => KeyError::Rejected(why.into()),

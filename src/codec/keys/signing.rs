@@ -2,13 +2,12 @@
 
 use std::fmt;
 
+use ring::hmac;
 use ring::rand::SystemRandom;
-use ring::signature::{
-    self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaEncoding,
-};
-use ring::{hmac, rsa};
+use ring::signature::EcdsaKeyPair;
 use zeroize::Zeroizing;
 
+use super::backend::{Backend, Pair, PrivateForm, RingPair, ecdsa_curve};
 use super::private_jwk::{self, PrivateJwk};
 use super::verifying::VerifyingKey;
 use super::{HMAC_SECRET_LEN_MIN, KEY_TEXT_LEN_MAX, KeyError, RSA_SIGN_BITS_MAX, check_kid, pem};
@@ -19,7 +18,7 @@ use crate::codec::jws::SignError;
 use crate::entropy::{Entropy, random};
 
 /// What [`SigningKey::to_private_bytes`] starts with.
-const PRIVATE_FORMAT: u8 = 1;
+const PRIVATE_FORMAT: u8 = 2;
 
 /// A key that signs access tokens, parsed once and held parsed. What it was imported from is kept
 /// for [`SigningKey::to_private_bytes`] and wiped when dropped; `Debug` shows no secret.
@@ -32,9 +31,7 @@ pub struct SigningKey {
 pub(super) enum Material {
     /// The context has the header segment and its dot absorbed.
     Hmac(hmac::Context),
-    Ecdsa(EcdsaKeyPair),
-    Ed25519(Ed25519KeyPair),
-    Rsa(rsa::KeyPair, &'static dyn RsaEncoding),
+    Pair(Pair),
 }
 
 /// The private key as it came.
@@ -71,27 +68,15 @@ impl SigningKey {
         if der.len() > KEY_TEXT_LEN_MAX {
             return Err(KeyError::TooLong);
         }
-        let (material, public) = match algorithm {
-            Algorithm::Hs256 => return Err(KeyError::AlgorithmMismatch),
-            Algorithm::Es256 | Algorithm::Es384 => {
-                let rng = SystemRandom::new();
-                let pair = EcdsaKeyPair::from_pkcs8(ecdsa_signing(algorithm)?, der, &rng)?;
-                let point = pair.public_key().as_ref().to_vec();
-                (Material::Ecdsa(pair), PublicMaterial::Ec { point })
-            }
-            Algorithm::EdDsa => ed25519_parts(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)?)?,
-            Algorithm::Rs256 | Algorithm::Ps256 => {
-                let pair = rsa::KeyPair::from_pkcs8(der)?;
-                let public = rsa::PublicKeyComponents::<Vec<u8>>::from(pair.public());
-                if public.n.len() * 8 > RSA_SIGN_BITS_MAX {
-                    return Err(KeyError::RsaTooLong);
-                }
-                let material = Material::Rsa(pair, rsa_padding(algorithm)?);
-                (material, PublicMaterial::Rsa { n: public.n, e: public.e })
-            }
-        };
+        let (pair, public) = RingPair::from_pkcs8(algorithm, der)?;
+        if let PublicMaterial::Rsa { n, .. } = &public
+            && n.len() * 8 > RSA_SIGN_BITS_MAX
+        {
+            return Err(KeyError::RsaTooLong);
+        }
         let source = Source { form: Form::Pkcs8, bytes: Zeroizing::new(der.to_vec()) };
-        SigningKey::from_pair(material, Jwk::new(algorithm, public)?, kid, source)
+        let public = Jwk::new(algorithm, public)?;
+        SigningKey::from_pair(Pair::Ring(pair), Backend::Ring, public, kid, source)
     }
 
     /// As [`SigningKey::from_pkcs8`], from its PEM text (`BEGIN PRIVATE KEY`, RFC 7468 section 10).
@@ -117,9 +102,12 @@ impl SigningKey {
             PrivateJwk::Hmac { kid, secret, key } => {
                 SigningKey::from_hmac(kid.as_deref(), &secret, &key)
             }
-            PrivateJwk::Pair { public, material } => {
+            PrivateJwk::Pair { public, numbers } => {
+                let numbers = PrivateForm::Numbers(&numbers);
+                let pair =
+                    Pair::new(Backend::Ring, public.algorithm(), public.material(), &numbers)?;
                 let source = Source { form: Form::Jwk, bytes: Zeroizing::new(json.to_vec()) };
-                SigningKey::from_pair(material, public, None, source)
+                SigningKey::from_pair(pair, Backend::Ring, public, None, source)
             }
         }
     }
@@ -148,7 +136,7 @@ impl SigningKey {
                 SigningKey::from_secret(algorithm, kid, seed.as_slice())
             }
             Algorithm::Es256 | Algorithm::Es384 => {
-                let curve = ecdsa_signing(algorithm)?;
+                let curve = ecdsa_curve(algorithm)?;
                 let der = EcdsaKeyPair::generate_pkcs8(curve, &SystemRandom::new())
                     .map_err(|_| KeyError::Entropy(crate::entropy::EntropyError))?;
                 SigningKey::from_pkcs8(algorithm, kid, der.as_ref())
@@ -181,19 +169,48 @@ impl SigningKey {
         self.public.public_jwk()
     }
 
+    /// The backend that signs, and that checks what was signed.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.public.backend()
+    }
+
+    /// This key on another backend: the one that its import named is ring. HS256 has no key pair and
+    /// stays on ring, which is the faster one there.
+    ///
+    /// # Errors
+    /// [`KeyError::Rejected`], [`KeyError::Inconsistent`] when that backend refuses the key.
+    pub fn with_backend(self, backend: Backend) -> Result<SigningKey, KeyError> {
+        let Some(public) = self.public_jwk().filter(|_| backend != self.backend()) else {
+            return Ok(self);
+        };
+        let public = public.clone();
+        let parsed = |form| Pair::new(backend, public.algorithm(), public.material(), &form);
+        let pair = match self.source.form {
+            Form::Pkcs8 => parsed(PrivateForm::Pkcs8(&self.source.bytes)),
+            Form::Secret => parsed(PrivateForm::Seed(&self.source.bytes)),
+            Form::Jwk => match private_jwk::read(&self.source.bytes)? {
+                PrivateJwk::Pair { numbers, .. } => parsed(PrivateForm::Numbers(&numbers)),
+                PrivateJwk::Hmac { .. } => return Err(KeyError::AlgorithmMismatch),
+            },
+        }?;
+        SigningKey::from_pair(pair, backend, public, None, self.source)
+    }
+
     /// Everything that [`SigningKey::from_private_bytes`] needs, in the clear: seal it before it is
     /// stored.
     ///
     /// ```text
-    /// format 1 | algorithm name, NUL | kid, NUL | form 1 | key as it was imported
+    /// format 2 | backend 1 | algorithm name, NUL | kid, NUL | form 1 | key as it was imported
     /// ```
     #[must_use]
     pub fn to_private_bytes(&self) -> Zeroizing<Vec<u8>> {
         let (name, kid) = (self.algorithm().name(), self.kid());
         // The exact capacity, so that no copy of the secret is left behind by growing.
-        let len = 1 + name.len() + 1 + kid.len() + 1 + 1 + self.source.bytes.len();
+        let len = 2 + name.len() + 1 + kid.len() + 1 + 1 + self.source.bytes.len();
         let mut out = Zeroizing::new(Vec::with_capacity(len));
         out.push(PRIVATE_FORMAT);
+        out.push(self.backend().number());
         out.extend_from_slice(name.as_bytes());
         out.push(0);
         out.extend_from_slice(kid.as_bytes());
@@ -203,23 +220,23 @@ impl SigningKey {
         out
     }
 
-    /// The key that [`SigningKey::to_private_bytes`] wrote.
+    /// The key that [`SigningKey::to_private_bytes`] wrote, on its backend. Where that is not
+    /// compiled in, ring takes the key: it signs as validly, only slower.
     ///
     /// # Errors
     /// [`KeyError::BadPrivateBytes`], or what is wrong with the key inside.
     pub fn from_private_bytes(bytes: &[u8]) -> Result<SigningKey, KeyError> {
-        let (algorithm, kid, form, key) = split_private(bytes).ok_or(KeyError::BadPrivateBytes)?;
-        match form {
-            Form::Pkcs8 => SigningKey::from_pkcs8(algorithm, Some(kid), key),
-            Form::Secret => SigningKey::from_secret(algorithm, Some(kid), key),
-            Form::Jwk => {
-                let read = SigningKey::from_jwk(key)?;
-                if read.algorithm() != algorithm || read.kid() != kid {
-                    return Err(KeyError::BadPrivateBytes);
-                }
-                Ok(read)
-            }
+        let stored = Stored::read(bytes).ok_or(KeyError::BadPrivateBytes)?;
+        let Stored { backend, algorithm, kid, form, key } = stored;
+        let key = match form {
+            Form::Pkcs8 => SigningKey::from_pkcs8(algorithm, Some(kid), key)?,
+            Form::Secret => SigningKey::from_secret(algorithm, Some(kid), key)?,
+            Form::Jwk => SigningKey::from_jwk(key)?,
+        };
+        if key.algorithm() != algorithm || key.kid() != kid {
+            return Err(KeyError::BadPrivateBytes);
         }
+        key.with_backend(backend)
     }
 
     fn from_secret(
@@ -230,10 +247,10 @@ impl SigningKey {
         match algorithm {
             Algorithm::Hs256 => SigningKey::hmac(kid, secret),
             Algorithm::EdDsa => {
-                let pair = Ed25519KeyPair::from_seed_unchecked(secret)?;
-                let (material, public) = ed25519_parts(pair)?;
+                let (pair, public) = RingPair::from_seed(secret)?;
                 let source = Source { form: Form::Secret, bytes: Zeroizing::new(secret.to_vec()) };
-                SigningKey::from_pair(material, Jwk::new(algorithm, public)?, kid, source)
+                let public = Jwk::new(algorithm, public)?;
+                SigningKey::from_pair(Pair::Ring(pair), Backend::Ring, public, kid, source)
             }
             _ => Err(KeyError::AlgorithmMismatch),
         }
@@ -253,10 +270,11 @@ impl SigningKey {
         Ok(SigningKey { material: Material::Hmac(context), public, source })
     }
 
-    /// `kid` overrides what the JWK says; ring checks a private key only in part when it is read,
-    /// so a probe is signed and verified.
+    /// `kid` overrides what the JWK says; a backend checks a private key only in part when it is
+    /// read, so a probe is signed and verified.
     fn from_pair(
-        material: Material,
+        pair: Pair,
+        backend: Backend,
         public: Jwk,
         kid: Option<&str>,
         source: Source,
@@ -265,7 +283,8 @@ impl SigningKey {
             Some(kid) => public.with_kid(kid)?,
             None => public,
         };
-        let key = SigningKey { material, public: VerifyingKey::from_public(public)?, source };
+        let public = VerifyingKey::from_public(public, backend)?;
+        let key = SigningKey { material: Material::Pair(pair), public, source };
         let mut text = [0; base64url::encoded_len(RSA_SIGN_BITS_MAX / 8)];
         let mut raw = [0; RSA_SIGN_BITS_MAX / 8];
         let probe = b"mintage: does this key pair belong together?";
@@ -283,45 +302,15 @@ impl SigningKey {
         payload: &[u8],
         out: &mut [u8],
     ) -> Result<usize, SignError> {
-        let failed = |_| SignError::Refused;
-        let encode = |raw: &[u8], out| base64url::encode_into(raw, out);
         let written = match &self.material {
             Material::Hmac(context) => {
                 let mut context = context.clone();
                 context.update(payload);
-                encode(context.sign().as_ref(), out)
+                base64url::encode_into(context.sign().as_ref(), out)
             }
-            Material::Ed25519(pair) => encode(pair.sign(input).as_ref(), out),
-            Material::Ecdsa(pair) => {
-                let raw = pair.sign(&SystemRandom::new(), input).map_err(failed)?;
-                encode(raw.as_ref(), out)
-            }
-            Material::Rsa(pair, padding) => {
-                let mut raw = [0; RSA_SIGN_BITS_MAX / 8];
-                let raw = raw.get_mut(..pair.public().modulus_len()).ok_or(SignError::Refused)?;
-                pair.sign(*padding, &SystemRandom::new(), input, raw).map_err(failed)?;
-                encode(raw, out)
-            }
+            Material::Pair(pair) => return pair.sign(input, out),
         };
         written.ok_or(SignError::BufferTooShort)
-    }
-}
-
-pub(super) fn ecdsa_signing(
-    algorithm: Algorithm,
-) -> Result<&'static EcdsaSigningAlgorithm, KeyError> {
-    match algorithm {
-        Algorithm::Es256 => Ok(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
-        Algorithm::Es384 => Ok(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
-        _ => Err(KeyError::AlgorithmMismatch),
-    }
-}
-
-pub(super) fn rsa_padding(algorithm: Algorithm) -> Result<&'static dyn RsaEncoding, KeyError> {
-    match algorithm {
-        Algorithm::Rs256 => Ok(&signature::RSA_PKCS1_SHA256),
-        Algorithm::Ps256 => Ok(&signature::RSA_PSS_SHA256),
-        _ => Err(KeyError::AlgorithmMismatch),
     }
 }
 
@@ -343,22 +332,33 @@ fn hmac_thumbprint(secret: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(thumbprint(&members))
 }
 
-fn ed25519_parts(pair: Ed25519KeyPair) -> Result<(Material, PublicMaterial), KeyError> {
-    let x = pair.public_key().as_ref().try_into().map_err(|_| KeyError::Inconsistent)?;
-    Ok((Material::Ed25519(pair), PublicMaterial::Okp { x }))
+/// A key as [`SigningKey::to_private_bytes`] wrote it.
+struct Stored<'a> {
+    backend: Backend,
+    algorithm: Algorithm,
+    kid: &'a str,
+    form: Form,
+    key: &'a [u8],
 }
 
-fn split_private(bytes: &[u8]) -> Option<(Algorithm, &str, Form, &[u8])> {
-    let rest = bytes.strip_prefix(&[PRIVATE_FORMAT])?;
-    let (name, rest) = rest.split_at_checked(rest.iter().position(|byte| *byte == 0)?)?;
-    let rest = rest.get(1..)?;
-    let (kid, rest) = rest.split_at_checked(rest.iter().position(|byte| *byte == 0)?)?;
-    let (form, key) = rest.get(1..)?.split_first()?;
-    let form = [Form::Pkcs8, Form::Jwk, Form::Secret].into_iter().find(|f| *f as u8 == *form)?;
-    let algorithm = Algorithm::from_name(std::str::from_utf8(name).ok()?)?;
-    let kid = std::str::from_utf8(kid).ok()?;
-    check_kid(kid).ok()?;
-    Some((algorithm, kid, form, key))
+impl<'a> Stored<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Stored<'a>> {
+        let (backend, rest) = bytes.strip_prefix(&[PRIVATE_FORMAT])?.split_first()?;
+        let backend = Backend::of_number(*backend);
+        let (name, rest) = until_nul(rest)?;
+        let (kid, rest) = until_nul(rest)?;
+        let (form, key) = rest.split_first()?;
+        let form =
+            [Form::Pkcs8, Form::Jwk, Form::Secret].into_iter().find(|f| *f as u8 == *form)?;
+        let algorithm = Algorithm::from_name(name)?;
+        check_kid(kid).ok()?;
+        Some(Stored { backend, algorithm, kid, form, key })
+    }
+}
+
+fn until_nul(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (text, rest) = bytes.split_at_checked(bytes.iter().position(|byte| *byte == 0)?)?;
+    Some((std::str::from_utf8(text).ok()?, rest.get(1..)?))
 }
 
 #[cfg(test)]
@@ -435,6 +435,15 @@ mod tests {
         let pem = include_str!("../../../tests/data/rsa1024.pk8.pem");
         let short = SigningKey::from_pem(Algorithm::Rs256, None, pem).err();
         assert!(matches!(short, Some(KeyError::RsaTooShort)));
+        let pem = include_str!("../../../tests/data/rsa2048e3.pk8.pem");
+        let small = SigningKey::from_pem(Algorithm::Rs256, None, pem).err();
+        assert!(matches!(small, Some(KeyError::BadRsaExponent)), "{small:?}");
+        let pem = include_str!("../../../tests/data/rsa5120.pk8.pem");
+        let long = SigningKey::from_pem(Algorithm::Ps256, None, pem).err();
+        assert!(matches!(long, Some(KeyError::RsaTooLong)), "{long:?}");
+        let small = RSA_JWK.replace("AQAB", "Aw");
+        let small = SigningKey::from_jwk(small.as_bytes()).err();
+        assert!(matches!(small, Some(KeyError::BadRsaExponent)), "{small:?}");
         assert!(SigningKey::from_pem(Algorithm::Es384, None, P256_PEM).is_err());
         assert!(SigningKey::from_pem(Algorithm::EdDsa, None, P256_PEM).is_err());
         assert!(SigningKey::from_pem(Algorithm::Es256, None, P256_PEM).is_ok());

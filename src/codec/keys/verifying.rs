@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ring::signature::{self, EcdsaVerificationAlgorithm, RsaParameters, RsaPublicKeyComponents};
-use ring::{hmac, signature::UnparsedPublicKey};
+use ring::hmac;
 
+use super::backend::{Backend, Public};
 use super::{KeyError, check_kid};
 use crate::codec::algorithm::Algorithm;
 use crate::codec::base64url;
@@ -28,9 +28,7 @@ struct Inner {
 
 enum Material {
     Hmac(hmac::Key),
-    Ecdsa(&'static EcdsaVerificationAlgorithm, Vec<u8>),
-    Ed25519([u8; 32]),
-    Rsa(&'static RsaParameters, RsaPublicKeyComponents<Vec<u8>>),
+    Public(Public),
 }
 
 impl fmt::Debug for VerifyingKey {
@@ -45,7 +43,7 @@ impl VerifyingKey {
     /// # Errors
     /// [`KeyError`], with what is wrong.
     pub fn from_jwk(json: &[u8]) -> Result<VerifyingKey, KeyError> {
-        VerifyingKey::from_public(Jwk::parse(json)?)
+        VerifyingKey::from_public(Jwk::parse(json)?, Backend::default())
     }
 
     /// The algorithm.
@@ -66,28 +64,45 @@ impl VerifyingKey {
         self.0.jwk.as_ref()
     }
 
-    pub(super) fn from_public(jwk: Jwk) -> Result<VerifyingKey, KeyError> {
+    /// The backend that checks its signatures.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        match &self.0.material {
+            Material::Hmac(_) => Backend::Ring,
+            Material::Public(key) => key.backend(),
+        }
+    }
+
+    /// This key on another backend. HS256 has no key pair and stays on ring, which is the faster
+    /// one there.
+    ///
+    /// # Errors
+    /// [`KeyError::Rejected`] when that backend refuses the key.
+    pub fn with_backend(&self, backend: Backend) -> Result<VerifyingKey, KeyError> {
+        match self.public_jwk() {
+            Some(jwk) => VerifyingKey::from_public(jwk.clone(), backend),
+            None => Ok(self.clone()),
+        }
+    }
+
+    /// Whether `signature`, as it is before base64url, is this key's over `input` (the JWS Signing
+    /// Input of RFC 7515 section 5.1, for instance). It says nothing about what `input` claims;
+    /// a token is verified by [`Verifier`](crate::codec::jws::Verifier).
+    #[must_use]
+    pub fn verify(&self, input: &[u8], signature: &[u8]) -> bool {
+        signature.len() == self.signature_len() && self.check(input, signature)
+    }
+
+    pub(super) fn from_public(jwk: Jwk, backend: Backend) -> Result<VerifyingKey, KeyError> {
         let kid = jwk.kid().map_or_else(|| jwk.thumbprint(), str::to_owned);
         let jwk = jwk.with_kid(&kid)?;
         let algorithm = jwk.algorithm();
-        let (material, signature_len) = match jwk.material() {
-            PublicMaterial::Okp { x } => (Material::Ed25519(*x), 64),
-            PublicMaterial::Ec { point } => {
-                let (curve, len) = match algorithm {
-                    Algorithm::Es384 => (&signature::ECDSA_P384_SHA384_FIXED, 96),
-                    _ => (&signature::ECDSA_P256_SHA256_FIXED, 64),
-                };
-                (Material::Ecdsa(curve, point.clone()), len)
-            }
-            PublicMaterial::Rsa { n, e } => {
-                let padding = match algorithm {
-                    Algorithm::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
-                    _ => &signature::RSA_PKCS1_2048_8192_SHA256,
-                };
-                let key = RsaPublicKeyComponents { n: n.clone(), e: e.clone() };
-                (Material::Rsa(padding, key), n.len())
-            }
+        let signature_len = match jwk.material() {
+            PublicMaterial::Okp { .. } => 64,
+            PublicMaterial::Ec { point } => point.len() - 1,
+            PublicMaterial::Rsa { n, .. } => n.len(),
         };
+        let material = Material::Public(Public::new(backend, &jwk)?);
         Ok(VerifyingKey::new(algorithm, &kid, signature_len, Some(jwk), material))
     }
 
@@ -123,13 +138,7 @@ impl VerifyingKey {
     pub(in crate::codec) fn check(&self, input: &[u8], signature: &[u8]) -> bool {
         match &self.0.material {
             Material::Hmac(key) => hmac::verify(key, input, signature).is_ok(),
-            Material::Ecdsa(curve, point) => {
-                UnparsedPublicKey::new(*curve, point).verify(input, signature).is_ok()
-            }
-            Material::Ed25519(key) => {
-                UnparsedPublicKey::new(&signature::ED25519, key).verify(input, signature).is_ok()
-            }
-            Material::Rsa(padding, key) => key.verify(padding, input, signature).is_ok(),
+            Material::Public(key) => key.check(input, signature),
         }
     }
 }
