@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use mintage::root_key::RootKey;
 use mintage::store::{
-    DurableStore, MemoryCheckpointHome, PairPolicy, RedeemOutcome, Revoke, Store, StoreError,
-    Target, Verb,
+    Change, Checkpoint, CheckpointError, CheckpointHome, DurableStore, KeyValue,
+    MemoryCheckpointHome, PairPolicy, RedeemOutcome, Revoke, Store, StoreError, Target, Verb,
 };
 use store_support::sim::{Call, Fault, SimStorage};
 use store_support::{
@@ -207,6 +207,142 @@ fn an_open_directory_is_locked_and_says_by_whom() {
     assert_eq!(*holder, format!("process {}", std::process::id()));
     store.close().unwrap();
     assert!(durable(dir.path(), &clock).is_ok());
+}
+
+/// A forked child shares every open file until it executes its program, and locks with it.
+#[test]
+fn a_closed_store_opens_again_while_children_are_spawned() {
+    let dir = TempDir::new("forks");
+    let clock = clock();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = std::process::Command::new("true").status();
+                }
+            });
+        }
+        for round in 0..150 {
+            let store = durable(dir.path(), &clock);
+            is_done.store(round == 149 || store.is_err(), std::sync::atomic::Ordering::Relaxed);
+            store.unwrap().close().unwrap();
+        }
+    });
+}
+
+/// A checkpoint that cannot be made, or whose syncs fail.
+#[derive(Debug, Default)]
+struct BrokenHome {
+    refuses: std::sync::atomic::AtomicBool,
+    memory: MemoryCheckpointHome,
+}
+
+struct Unsynced(Box<dyn Checkpoint>);
+
+impl Checkpoint for Unsynced {
+    fn last_up_to(&self, low: &[u8], key: &[u8]) -> Result<Option<KeyValue>, CheckpointError> {
+        self.0.last_up_to(low, key)
+    }
+
+    fn scan(
+        &self,
+        low: &[u8],
+        high: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), CheckpointError> {
+        self.0.scan(low, high, each)
+    }
+
+    fn write(&mut self, batch: Vec<Change>) -> Result<(), CheckpointError> {
+        self.0.write(batch)
+    }
+
+    fn harden(&mut self) -> Result<(), CheckpointError> {
+        Err(CheckpointError::Damaged("it cannot be synced"))
+    }
+}
+
+impl CheckpointHome for BrokenHome {
+    fn open(&self) -> Result<Box<dyn Checkpoint>, CheckpointError> {
+        if self.refuses.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(CheckpointError::Damaged("it cannot be made"));
+        }
+        Ok(Box::new(Unsynced(self.memory.open()?)))
+    }
+
+    fn destroy(&self) -> Result<(), CheckpointError> {
+        self.memory.destroy()
+    }
+}
+
+/// Whether the newer slot of the superblock says that the store was closed with its checkpoint.
+fn is_clean(storage: &SimStorage) -> bool {
+    let mut newest = (0, false);
+    storage.damage("superblock", |bytes| {
+        for slot in bytes.chunks(4_096) {
+            let version = u64::from_le_bytes(slot[16..24].try_into().unwrap());
+            newest = newest.max((version, slot[12] == 1));
+        }
+    });
+    newest.1
+}
+
+#[test]
+fn a_store_whose_checkpoint_could_not_be_synced_is_not_closed_clean() {
+    let clock = clock();
+    for is_broken in [false, true] {
+        let storage = SimStorage::new();
+        let home: Arc<dyn CheckpointHome> = if is_broken {
+            Arc::new(BrokenHome::default())
+        } else {
+            Arc::new(MemoryCheckpointHome::default())
+        };
+        let shared = Arc::new(storage.clone());
+        let store = DurableStore::open_on(shared, home, &root(), options(&clock)).unwrap();
+        Told::default().tell(&Bench { store: &store, clock: &clock }, 4);
+        assert_eq!(store.close().is_err(), is_broken);
+        assert_eq!(is_clean(&storage), !is_broken);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_made_stops_nothing_and_is_tried_again() {
+    let clock = clock();
+    let storage = SimStorage::new();
+    let home = Arc::new(BrokenHome::default());
+    home.refuses.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut told = Told::default();
+    let open = || {
+        let home = Arc::clone(&home) as Arc<dyn CheckpointHome>;
+        DurableStore::open_on(Arc::new(storage.clone()), home, &root(), options(&clock))
+    };
+    for round in 0..2 {
+        let store = open().unwrap();
+        let bench = Bench { store: &store, clock: &clock };
+        told.check(&bench);
+        told.tell(&bench, 8);
+        told.check(&bench);
+        // What memory does not know is nowhere: said at once, without a checkpoint to ask.
+        let stranger = store_support::access_birth(7, mintage::time::Timestamp(1)).1;
+        let asked = std::time::Instant::now();
+        assert!(!bench.is_live(stranger));
+        assert!(asked.elapsed() < std::time::Duration::from_secs(4));
+        let stats = store.stats();
+        assert!(stats.last_error.is_some() && !stats.read_only, "{stats:?}");
+        assert_eq!(stats.checkpointed, mintage::store::Lsn(0));
+        if round == 0 {
+            assert!(store.close().is_err(), "it was closed without its checkpoint");
+            continue;
+        }
+        home.refuses.store(false, std::sync::atomic::Ordering::SeqCst);
+        let begun = std::time::Instant::now();
+        while store.stats().checkpointed < store.stats().durable {
+            assert!(begun.elapsed().as_secs() < 60, "{:?}", store.stats());
+            std::thread::yield_now();
+        }
+        told.check(&bench);
+    }
 }
 
 #[test]

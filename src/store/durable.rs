@@ -114,7 +114,7 @@ pub(super) struct Inner {
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     pub(super) clock: Arc<dyn Clock>,
     /// Held until the store is closed.
-    pub(super) lock: Mutex<Option<File>>,
+    pub(super) lock: Mutex<Option<DirectoryLock>>,
 }
 
 impl std::fmt::Debug for DurableStore {
@@ -324,7 +324,8 @@ impl Inner {
 
     fn mark_clean(&self) -> Result<(), StoreError> {
         let published = self.log.published();
-        let is_clean = self.follower.shared.applied() == published;
+        let follower = &self.follower.shared;
+        let is_clean = follower.is_hardened() && follower.applied() == published;
         let high_water = self.log.high_water();
         let path = self.log.storage().path().join(super::superblock::SUPERBLOCK);
         self.log
@@ -345,8 +346,20 @@ impl Drop for Inner {
     }
 }
 
+/// A directory that belongs to this process.
+#[derive(Debug)]
+pub(super) struct DirectoryLock(File);
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that was forked meanwhile shares the lock until it
+        // executes its program.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Takes the directory for this process; says who has it otherwise.
-fn lock_directory(path: &Path) -> Result<File, StoreError> {
+fn lock_directory(path: &Path) -> Result<DirectoryLock, StoreError> {
     let at = path.join(LOCK);
     let io = || StoreError::io("lock", at.clone());
     let mut options = OpenOptions::new();
@@ -364,9 +377,10 @@ fn lock_directory(path: &Path) -> Result<File, StoreError> {
         }
         Err(std::fs::TryLockError::Error(error)) => return Err(io()(error)),
     }
+    let mut lock = DirectoryLock(file);
     let holder = format!("process {}", std::process::id());
-    file.set_len(0).map_err(io())?;
-    file.rewind().map_err(io())?;
-    file.write_all(holder.as_bytes()).map_err(io())?;
-    Ok(file)
+    lock.0.set_len(0).map_err(io())?;
+    lock.0.rewind().map_err(io())?;
+    lock.0.write_all(holder.as_bytes()).map_err(io())?;
+    Ok(lock)
 }

@@ -119,6 +119,7 @@ pub(crate) struct FollowerState {
     tokens: AtomicU64,
     cold_reads: AtomicU64,
     is_whole: AtomicBool,
+    is_hardened: AtomicBool,
     is_stopping: AtomicBool,
     last_error: Mutex<Option<StoreError>>,
 }
@@ -132,6 +133,11 @@ impl FollowerState {
     /// Whether what the checkpoint lacks is nowhere.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::SeqCst)
+    }
+
+    /// Whether what the checkpoint held when the follower was stopped is on stable storage.
+    pub(crate) fn is_hardened(&self) -> bool {
+        self.is_hardened.load(Ordering::SeqCst)
     }
 
     pub(crate) fn tokens(&self) -> u64 {
@@ -201,6 +207,9 @@ pub(crate) struct Follower {
     pub(crate) state: Arc<FollowerState>,
     /// Until the table holds this much, a token that it lacks may still be in the log.
     pub(crate) whole_from: Lsn,
+    /// Whether memory holds every live record: the table was empty at open and has taken nothing
+    /// over since.
+    pub(crate) is_all_resident: bool,
     pub(crate) waiting: Vec<ColdRead>,
     pub(crate) lost_at: Option<Instant>,
 }
@@ -208,6 +217,9 @@ pub(crate) struct Follower {
 impl Follower {
     pub(crate) fn run(mut self) {
         self.note_progress();
+        if let Err(error) = self.drop_expired() {
+            self.lose(&error);
+        }
         let mut hardened = Instant::now();
         loop {
             let stopping = self.state.is_stopping.load(Ordering::SeqCst);
@@ -224,14 +236,19 @@ impl Follower {
                 }
             };
             if stopping && !worked {
-                if let Some(Err(error)) = self.table.as_mut().map(Packed::harden) {
-                    self.state.note_error(unusable(&error));
+                match self.table.as_mut().map(Packed::harden) {
+                    Some(Ok(())) => self.state.is_hardened.store(true, Ordering::SeqCst),
+                    Some(Err(error)) => self.state.note_error(unusable(&error)),
+                    None => {}
                 }
                 return;
             }
             if hardened.elapsed() >= HARDEN_EVERY {
                 hardened = Instant::now();
-                if let Err(error) = self.tidy() {
+                let tidied = self
+                    .drop_expired()
+                    .and_then(|()| self.table.as_mut().map_or(Ok(()), Packed::harden));
+                if let Err(error) = tidied {
                     self.lose(&error);
                 }
             }
@@ -267,6 +284,7 @@ impl Follower {
             return Ok(false);
         }
         table.apply(upto, changes)?;
+        self.is_all_resident = false;
         self.note_progress();
         Ok(true)
     }
@@ -284,6 +302,13 @@ impl Follower {
         let room = READS_MAX.saturating_sub(self.waiting.len());
         self.waiting.extend(self.reads.try_iter().take(room));
         let is_whole = self.table.as_ref().is_some_and(|t| t.position() >= self.whole_from);
+        if !is_whole && self.is_all_resident {
+            // What is not in memory is nowhere.
+            for read in std::mem::take(&mut self.waiting) {
+                read.answer(Ok(None));
+            }
+            return;
+        }
         if !is_whole {
             self.waiting.retain(|read| read.since.elapsed() < READ_WAIT_MAX);
             return;
@@ -332,12 +357,11 @@ impl Follower {
         }
     }
 
-    fn tidy(&mut self) -> Result<(), CheckpointError> {
+    fn drop_expired(&mut self) -> Result<(), CheckpointError> {
         let Some(table) = &mut self.table else { return Ok(()) };
         // The high-water mark of the log, which a clock that jumped cannot rush.
         let mark = self.log.high_water().min(self.clock.read().unix);
-        table.drop_expired(Timestamp(mark.0), REGIONS_DROPPED_MAX)?;
-        table.harden()
+        table.drop_expired(Timestamp(mark.0), REGIONS_DROPPED_MAX).map(drop)
     }
 }
 

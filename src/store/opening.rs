@@ -20,7 +20,7 @@ use crate::entropy::random;
 use crate::root_key::{RootKey, RootKeyError};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::channel::{Receiver, Sender, bounded};
-use crate::sync::{Mutex, PoisonError, thread};
+use crate::sync::{Instant, Mutex, PoisonError, thread};
 use crate::time::{Reading, Timestamp};
 
 const KEY_LABEL: &str = "mintage store key";
@@ -47,17 +47,18 @@ impl Opening<'_> {
         let mut core = Core::new(Pen, self.key, 1, HighWater::resume(Timestamp(0), self.now()));
 
         let table = self.open_table(&recovery)?;
-        let (table, after) =
-            match table.and_then(|mut table| load(&mut table, &mut core).then_some(table)) {
-                Some(table) => {
-                    let after = table.position();
-                    (table, after)
-                }
-                None => {
-                    core = Core::new(Pen, self.key, 1, HighWater::resume(Timestamp(0), self.now()));
-                    (self.fresh_table()?, Lsn(0))
-                }
-            };
+        let loaded = table.and_then(|mut table| load(&mut table, &mut core).then_some(table));
+        let is_rebuilt = loaded.is_none();
+        let table = match loaded {
+            Some(table) => Ok(table),
+            None => {
+                core = Core::new(Pen, self.key, 1, HighWater::resume(Timestamp(0), self.now()));
+                // Nothing depends on the checkpoint: without one, everything stays in memory, and
+                // the follower tries again.
+                self.fresh_table()
+            }
+        };
+        let after = table.as_ref().map_or(Lsn(0), Packed::position);
         let recovered = recovery.run(after, &mut |record, lsn| core.redo(record, lsn))?;
         core.join_families();
         let end = Lsn(recovered.end.next.0 - 1);
@@ -83,7 +84,7 @@ impl Opening<'_> {
         core.time = HighWater::resume(high_water, now);
         core.opened = Opened { at: core.time.now(now), last_durable: high_water, lsn: end };
         core.begin_block(block);
-        self.start(core, table, recovered, chain_key, block, (gone, gone_rows))
+        self.start(core, (table, is_rebuilt), recovered, chain_key, block, (gone, gone_rows))
     }
 
     fn now(&self) -> Reading {
@@ -160,7 +161,7 @@ impl Opening<'_> {
     fn start(
         self,
         core: Core<Pen>,
-        table: Packed,
+        (table, is_rebuilt): (Result<Packed, StoreError>, bool),
         recovered: Recovered,
         chain_key: [u8; 32],
         block: u64,
@@ -192,11 +193,14 @@ impl Opening<'_> {
         };
         let new_reader = reader_of(&log, &self.storage);
         let mut reader = new_reader();
-        reader.skip_to(table.position())?;
+        reader.skip_to(table.as_ref().map_or(Lsn(0), Packed::position))?;
+        let table = table.map_err(|error| state.note_error(error)).ok();
         let tail = Follower {
             log: Arc::clone(&log),
             home: self.home,
-            table: Some(table),
+            lost_at: table.is_none().then(Instant::now),
+            table,
+            is_all_resident: is_rebuilt,
             reader,
             new_reader: Box::new(new_reader),
             store_id,
@@ -207,7 +211,6 @@ impl Opening<'_> {
             state,
             whole_from,
             waiting: Vec::new(),
-            lost_at: None,
         };
         let keeper = Keeper {
             core: Arc::clone(&core),

@@ -47,7 +47,7 @@ impl CheckpointHome for SledHome {
     fn open(&self) -> Result<Box<dyn Checkpoint>, CheckpointError> {
         let newest = self.newest().map_err(engine)?;
         let number = newest.unwrap_or_else(|| self.next.load(Ordering::SeqCst));
-        self.next.fetch_max(number + 1, Ordering::SeqCst);
+        self.next.fetch_max(number.saturating_add(1), Ordering::SeqCst);
         let path = self.path.join(number.to_string());
         remove_leftovers(&path).map_err(engine)?;
         let db = guarded(|| {
@@ -57,10 +57,17 @@ impl CheckpointHome for SledHome {
     }
 
     fn destroy(&self) -> Result<(), CheckpointError> {
-        if let Some(newest) = self.newest().map_err(engine)? {
-            self.next.fetch_max(newest + 1, Ordering::SeqCst);
+        if let Ok(Some(newest)) = self.newest() {
+            self.next.fetch_max(newest.saturating_add(1), Ordering::SeqCst);
         }
-        match fs::remove_dir_all(&self.path) {
+        let removed = match fs::remove_dir_all(&self.path) {
+            // Something else has its name.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                fs::remove_file(&self.path)
+            }
+            removed => removed,
+        };
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(engine(error)),
             _ => Ok(()),
         }
