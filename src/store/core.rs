@@ -13,6 +13,7 @@ use super::record::{DocumentRow, GrantRow, Record, SetRow, StampKind, TokenRow};
 use super::shard::{GrantEntry, Shard, Staged};
 use super::stamp::{Names, Stamps};
 use super::ticket::{Group, Ticket};
+use super::used::Used;
 use super::view::Stats;
 use super::{Find, Lsn, Near, Pair, Seq, StoreError, TokenView};
 use crate::ids::{ClientId, Subject};
@@ -121,6 +122,7 @@ pub(crate) struct Core<J> {
     documents: RwLock<Documents>,
     sets: RwLock<HashMap<u64, SetEntry>>,
     denied: RwLock<HashMap<Digest, (Timestamp, Lsn)>>,
+    used: RwLock<Used>,
     /// (subject or client, grant), so that listings never scan.
     index: RwLock<BTreeSet<(Digest, u64)>>,
     feed: RwLock<Feed>,
@@ -151,6 +153,7 @@ impl<J: Journal> Core<J> {
             documents: RwLock::default(),
             sets: RwLock::default(),
             denied: RwLock::default(),
+            used: RwLock::default(),
             index: RwLock::default(),
             feed: RwLock::default(),
             seq: AtomicU64::new(block.saturating_mul(SEQ_BLOCK_LEN)),
@@ -172,6 +175,7 @@ impl<J: Journal> Core<J> {
             documents: self.documents,
             sets: self.sets,
             denied: self.denied,
+            used: self.used,
             index: self.index,
             feed: self.feed,
             seq: self.seq,
@@ -432,6 +436,10 @@ impl<J: Journal> Core<J> {
         write(&self.denied)
     }
 
+    pub(crate) fn used_mut(&self) -> RwLockWriteGuard<'_, Used> {
+        write(&self.used)
+    }
+
     pub(crate) fn deny_is_full(denied: &HashMap<Digest, (Timestamp, Lsn)>) -> bool {
         denied.len() >= DENIED_MAX
     }
@@ -504,6 +512,7 @@ impl<J: Journal> Core<J> {
         stats.rows_walked = self.rows_walked.load(Ordering::Relaxed);
         stats.stamps = self.stamps.len() as u64;
         stats.denied = read(&self.denied).len() as u64;
+        stats.used = read(&self.used).len() as u64;
         stats.durable = self.journal.published();
     }
 

@@ -119,7 +119,7 @@ impl Keeper {
             let live = tokens * TOKEN_LEN
                 + stats.families * FAMILY_LEN
                 + stats.grants * GRANT_LEN
-                + (stats.stamps + stats.denied) * OTHER_LEN
+                + (stats.stamps + stats.denied + stats.used) * OTHER_LEN
                 + self.core.text_len();
             let segment_len = self.log.segment_len() as u64;
             let bound = live * LOG_FACTOR / segment_len + SEGMENTS_SPARE;

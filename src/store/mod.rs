@@ -1,7 +1,7 @@
 //! Tokens as state: who holds what, what is spent, what is revoked.
 //!
-//! Every change is one of a few verbs, each atomic: [`Issue`], [`Redeem`], [`Revoke`], [`Put`] and
-//! the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
+//! Every change is one of a few verbs, each atomic: [`Issue`], [`Redeem`], [`Revoke`], [`UseOnce`],
+//! [`Put`] and the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
 
 mod checkpoint;
 mod core;
@@ -37,6 +37,7 @@ mod superblock;
 mod survivor;
 mod sweep;
 mod ticket;
+mod used;
 mod verb;
 mod view;
 
@@ -50,7 +51,7 @@ pub use storage::{DiskStorage, Storage, StorageFile};
 pub use ticket::Ticket;
 pub use verb::{
     AccessBirth, Find, Issue, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, Put, Redeem,
-    RedeemOutcome, RefreshBirth, Revoke, Target, Verb,
+    RedeemOutcome, RefreshBirth, Revoke, Target, UseOnce, UseOnceOutcome, Verb,
 };
 pub use view::{
     Document, GrantView, Listing, Page, Revocation, RevokedScope, Stats, Swept, TokenView,

@@ -31,6 +31,7 @@ pub(crate) enum Record {
     Deny(DenyRow),
     Document(DocumentRow),
     Set(SetRow),
+    Used(UsedRow),
 }
 
 /// An opaque access token.
@@ -140,6 +141,14 @@ pub(crate) struct SetRow {
     pub(crate) text: Arc<str>,
 }
 
+/// A value that may be used once, and was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UsedRow {
+    pub(crate) owner: Digest,
+    pub(crate) digest: Digest,
+    pub(crate) expires_at: Timestamp,
+}
+
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordError {
@@ -204,6 +213,7 @@ impl Record {
             Record::Deny(_) => 5,
             Record::Document(_) => 6,
             Record::Set(_) => 7,
+            Record::Used(_) => 8,
         }
     }
 
@@ -231,6 +241,11 @@ impl Record {
             Record::Set(row) => {
                 w.u64(row.id);
                 w.bytes(row.text.as_bytes());
+            }
+            Record::Used(row) => {
+                w.bytes(&row.owner.0);
+                w.bytes(&row.digest.0);
+                w.u64(row.expires_at.0);
             }
         }
     }
@@ -264,6 +279,11 @@ impl Record {
             7 => Record::Set(SetRow {
                 id: r.u64()?,
                 text: Arc::from(std::str::from_utf8(r.rest()).ok()?),
+            }),
+            8 => Record::Used(UsedRow {
+                owner: Digest(r.array()?),
+                digest: Digest(r.array()?),
+                expires_at: Timestamp(r.u64()?),
             }),
             _ => return None,
         })
@@ -580,6 +600,11 @@ pub(crate) mod tests {
             }),
             Record::Document(DocumentRow { kind: 1, name: Arc::from("gone"), body: None }),
             Record::Set(SetRow { id: 11, text: Arc::from("api web") }),
+            Record::Used(UsedRow {
+                owner: Digest([6; 16]),
+                digest: Digest([7; 16]),
+                expires_at: Timestamp(99),
+            }),
         ]
     }
 

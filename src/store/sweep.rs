@@ -30,6 +30,9 @@ impl<J: Journal> Core<J> {
                 stays
             });
         }
+        if id == 0 {
+            swept.used += self.sweep_used(mark);
+        }
         self.write_uses(id, self.now(reading))?;
         Ok(swept)
     }

@@ -260,6 +260,35 @@ pub struct Put {
     pub create: bool,
 }
 
+/// Use of a value that may be used once, such as the `jti` of an assertion. It is remembered until
+/// it expires.
+#[derive(Clone, Copy, Debug)]
+pub struct UseOnce {
+    /// Whose value it is, such as an issuer: only so many of its values are remembered.
+    pub owner: Digest,
+    /// The value, owner included.
+    pub digest: Digest,
+    /// The first second at which nobody would take the value any more.
+    pub expires_at: Timestamp,
+    /// The most values of the owner that are remembered at a time.
+    pub owner_max: u32,
+    /// The time.
+    pub now: Reading,
+}
+
+/// What became of a [`UseOnce`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseOnceOutcome {
+    /// It is the first use, and is remembered.
+    First,
+    /// It was used before.
+    Again,
+    /// It has expired, so that nobody knows any more; nothing happened.
+    Expired,
+    /// The owner has used as many values as are remembered; nothing happened.
+    Full,
+}
+
 /// A change of state.
 #[derive(Clone, Debug)]
 pub enum Verb {
@@ -269,6 +298,8 @@ pub enum Verb {
     Redeem(Box<Redeem>),
     /// See [`Revoke`].
     Revoke(Revoke),
+    /// See [`UseOnce`].
+    UseOnce(UseOnce),
     /// See [`Put`].
     Put(Put),
 }
@@ -282,6 +313,8 @@ pub enum Outcome {
     Redeem(RedeemOutcome),
     /// Of [`Verb::Revoke`]: the number taken; `None` when the target does not exist.
     Revoke(Option<Seq>),
+    /// Of [`Verb::UseOnce`].
+    UseOnce(UseOnceOutcome),
     /// Of [`Verb::Put`]: whether it was written; `false` when `create` met an existing document.
     Put(bool),
 }

@@ -148,6 +148,8 @@ pub struct Swept {
     pub grants: u64,
     /// Deny entries of JWTs.
     pub denied: u64,
+    /// Values that may be used once, and were.
+    pub used: u64,
 }
 
 /// Counters of a store.
@@ -163,6 +165,8 @@ pub struct Stats {
     pub stamps: u64,
     /// JWTs revoked one by one and not yet expired.
     pub denied: u64,
+    /// Values that may be used once, were, and have not expired.
+    pub used: u64,
     /// Last position of the log that is on stable storage.
     pub durable: Lsn,
     /// Last position that the checkpoint has applied.
