@@ -2,8 +2,11 @@
 
 mod store_support;
 
-use mintage::store::{PairPolicy, Store, Target};
-use mintage::time::Clock as _;
+use std::sync::Arc;
+
+use mintage::store::{Outcome, PairPolicy, Store, Target, Verb};
+use mintage::time::{Clock as _, ManualClock};
+use store_support::gate::GatedStorage;
 use store_support::{Bench, TempDir, clock, durable, pair};
 
 /// However many families a login ends, its unit fits a group.
@@ -231,4 +234,87 @@ fn a_jump_ahead_does_not_take_logins_out_of_their_pair() {
     clock.set(store_support::START + 100);
     bench.try_issue(&p, PairPolicy::Replace, true).unwrap();
     assert!(!bench.is_redeemable(old.refresh.unwrap()), "a replaced login lives on");
+}
+
+fn gated() -> (GatedStorage, mintage::store::DurableStore, Arc<ManualClock>) {
+    let (storage, clock) = (GatedStorage::default(), clock());
+    let store = mintage::store::DurableStore::open_on(
+        Arc::new(storage.clone()),
+        Arc::new(mintage::store::MemoryCheckpointHome::default()),
+        &store_support::root(),
+        store_support::options(&clock),
+    )
+    .unwrap();
+    (storage, store, clock)
+}
+
+fn is_answered(ticket: &mut std::pin::Pin<Box<mintage::store::Ticket<Outcome>>>) -> bool {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    matches!(ticket.as_mut().poll(&mut cx), std::task::Poll::Ready(Ok(_)))
+}
+
+/// What was acknowledged is seen, whatever was enqueued on the same family behind it.
+#[test]
+fn an_acknowledged_birth_is_seen_while_its_successor_is_on_its_way() {
+    let (storage, store, clock) = gated();
+    let bench = Bench { store: &store, clock: &clock };
+    let p = pair("app", "user");
+    bench.issue(&pair("app", "warm"));
+    let _held = storage.hold();
+    let (verb, tokens) = bench.issue_verb(&p, PairPolicy::Unlimited, true, store.admission());
+    let mut issued = Box::pin(store.apply(verb));
+    storage.wait_for_sync();
+    // The writer is in the middle of the first group: these go to the next one.
+    let (redeemed, access, next) = bench.redeem_ticket(tokens.refresh.unwrap(), 60);
+    let mut redeemed = Box::pin(redeemed);
+    assert!(!bench.is_live(tokens.access), "not durable and seen");
+    storage.let_one_through();
+    while !is_answered(&mut issued) {
+        std::thread::yield_now();
+    }
+    assert!(!is_answered(&mut redeemed));
+    assert!(bench.is_live(tokens.access), "acknowledged and not seen");
+    assert!(bench.is_redeemable(tokens.refresh.unwrap()));
+    assert!(!bench.is_live(access) && !bench.is_redeemable(next));
+    storage.let_all_through();
+    while !is_answered(&mut redeemed) {
+        std::thread::yield_now();
+    }
+    assert!(bench.is_live(access) && bench.is_redeemable(next));
+    store.close().unwrap();
+}
+
+/// A refusal that rests on what is not yet durable waits for it.
+#[test]
+fn a_refusal_is_as_durable_as_its_reason() {
+    let (storage, store, clock) = gated();
+    let bench = Bench { store: &store, clock: &clock };
+    let p = pair("app", "user");
+    let first = bench.issue(&pair("app", "other")).refresh.unwrap();
+    let _held = storage.hold();
+    let (verb, _) = bench.issue_verb(&p, PairPolicy::Reject, true, store.admission());
+    let mut holder = Box::pin(store.apply(verb));
+    let (verb, _) = bench.issue_verb(&p, PairPolicy::Reject, true, store.admission());
+    let mut refused = Box::pin(store.apply(verb));
+    let (winner, ..) = bench.redeem_ticket(first, 60);
+    let (verb, ..) = bench.redeem_verb(first, 60, store.admission());
+    let Verb::Redeem(mut other) = verb else { unreachable!("a redeem") };
+    other.request = [77; 16];
+    let mut differs = Box::pin(store.apply(Verb::Redeem(other)));
+    assert!(!is_answered(&mut refused), "`PairTaken` before the pair was taken");
+    assert!(!is_answered(&mut differs), "`OtherRequest` before there was one");
+    storage.let_all_through();
+    assert!(matches!(
+        store_support::wait(refused).unwrap(),
+        Outcome::Issue(mintage::store::IssueOutcome::PairTaken)
+    ));
+    assert!(matches!(
+        store_support::wait(differs).unwrap(),
+        Outcome::Redeem(mintage::store::RedeemOutcome::OtherRequest)
+    ));
+    store_support::wait(winner).unwrap();
+    while !is_answered(&mut holder) {
+        std::thread::yield_now();
+    }
+    store.close().unwrap();
 }

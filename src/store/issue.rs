@@ -60,8 +60,11 @@ impl<J: Journal> Core<J> {
         {
             return self.attached(reused.0, Outcome::Issue(reused.1));
         }
-        if issue.policy == PairPolicy::Reject && !live.is_empty() {
-            return refused(IssueOutcome::PairTaken);
+        if issue.policy == PairPolicy::Reject
+            && let Some(holder) = live.iter().rev().find_map(|id| shard.families.get(id))
+        {
+            // Whoever holds the pair may still be on its way to the disk.
+            return self.attached(holder.state.lsn, Outcome::Issue(IssueOutcome::PairTaken));
         }
         let evicted = evicted(issue.policy, &live);
         self.write_issue(shard, Birth { issue, now, new_grant: entry, grant: row, evicted })

@@ -40,12 +40,12 @@ impl<J: Journal> Core<J> {
             && redeem.generation == row.mint.generation.wrapping_sub(1)
             && redeem.digest == row.previous;
         if is_last && self.is_retry(entry, redeem, now) {
-            if row.mint.request != redeem.request {
-                return answer(RedeemOutcome::OtherRequest);
-            }
-            let outcome = RedeemOutcome::Retried {
-                mint: self.mint_of(&row.mint),
-                admission: row.admission.min(redeem.arrival),
+            // Either way what was redeemed may still be on its way to the disk.
+            let outcome = if row.mint.request == redeem.request {
+                let admission = row.admission.min(redeem.arrival);
+                RedeemOutcome::Retried { mint: self.mint_of(&row.mint), admission }
+            } else {
+                RedeemOutcome::OtherRequest
             };
             return self.attached(entry.state.lsn, Outcome::Redeem(outcome));
         }

@@ -50,7 +50,6 @@ impl<J: Journal> Core<J> {
 
     /// Ends a family, visible at once, and answers `outcome` when that is durable.
     pub(crate) fn kill_family(&self, shard: &mut Shard, id: u64, outcome: Outcome) -> Decided {
-        let published = self.journal.published();
         let Some(entry) = shard.families.get_mut(&id) else {
             return Ok(Ticket::ready(Ok(outcome)));
         };
@@ -62,18 +61,17 @@ impl<J: Journal> Core<J> {
             Err(StoreError::ReadOnly) => NEVER_PUBLISHED,
             Err(error) => return Err(error.clone()),
         };
-        entry.state.strike(at, published, |row| row.dead = true);
+        entry.state.strike(at, |row| row.dead = true);
         let appended = appended.map_err(|_| StoreError::NotDurable)?;
         Ok(appended.ticket(outcome))
     }
 
     /// A family that a unit on its way ends is revoked too: its end shows at once.
     fn hasten(&self, shard: &mut Shard, id: u64) -> Decided {
-        let published = self.journal.published();
         let mut lsn = Lsn(0);
         if let Some(entry) = shard.families.get_mut(&id) {
             lsn = entry.state.lsn;
-            entry.state.strike(lsn, published, |row| row.dead = true);
+            entry.state.strike(lsn, |row| row.dead = true);
         }
         self.attached(lsn, Outcome::Revoke(Some(self.admission())))
     }
@@ -99,7 +97,6 @@ impl<J: Journal> Core<J> {
     }
 
     fn revoke_grant(&self, id: u64) -> Decided {
-        let published = self.journal.published();
         let mut shard = self.shard_mut(id);
         let Some(entry) = shard.grants.get_mut(&id) else {
             return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
@@ -112,7 +109,7 @@ impl<J: Journal> Core<J> {
             Err(StoreError::ReadOnly) => NEVER_PUBLISHED,
             Err(error) => return Err(error.clone()),
         };
-        entry.state.strike(at, published, |row| row.revoked_at = row.revoked_at.max(seq));
+        entry.state.strike(at, |row| row.revoked_at = row.revoked_at.max(seq));
         let appended = appended.map_err(|_| StoreError::NotDurable)?;
         Ok(appended.ticket(Outcome::Revoke(Some(seq))))
     }

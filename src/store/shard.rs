@@ -33,18 +33,27 @@ impl Hasher for AsIs {
 
 pub(crate) type AsIsMap<K, V> = HashMap<K, V, BuildHasherDefault<AsIs>>;
 
-/// The state of an entity, and the one before it while its record is not yet published.
+/// The state of an entity, and those before it while their successors are not yet published.
 ///
-/// Decisions go by `now`; reads see `before` until the commit group of `now` is durable, so a group
-/// becomes visible at once when the published position moves.
+/// Decisions go by `now`; reads see the latest state whose commit group is durable, so a group
+/// becomes visible at once when the published position moves, and what was acknowledged stays
+/// visible whatever is enqueued behind it.
 #[derive(Debug)]
 pub(crate) struct Staged<T> {
     pub(crate) now: T,
-    before: Option<Box<T>>,
+    before: Option<Box<Before<T>>>,
     /// Position whose publication makes `now` visible.
     seen_from: Lsn,
     /// Position of the latest record that holds `now`.
     pub(crate) lsn: Lsn,
+}
+
+/// A state that has a successor on its way.
+#[derive(Debug)]
+struct Before<T> {
+    state: T,
+    seen_from: Lsn,
+    before: Option<Box<Before<T>>>,
 }
 
 impl<T> Staged<T> {
@@ -59,15 +68,25 @@ impl<T> Staged<T> {
 
     /// What reads may see.
     pub(crate) fn visible(&self, published: Lsn) -> Option<&T> {
-        if self.seen_from <= published { Some(&self.now) } else { self.before.as_deref() }
+        if self.seen_from <= published {
+            return Some(&self.now);
+        }
+        let mut before = self.before.as_deref();
+        while let Some(older) = before {
+            if older.seen_from <= published {
+                return Some(&older.state);
+            }
+            before = older.before.as_deref();
+        }
+        None
     }
 
     /// The next state, whose record is at `lsn`.
     pub(crate) fn put(&mut self, next: T, lsn: Lsn, published: Lsn) {
-        let was = std::mem::replace(&mut self.now, next);
-        if self.seen_from <= published {
-            self.before = Some(Box::new(was));
-        }
+        self.settle(published);
+        let before = self.before.take();
+        let state = std::mem::replace(&mut self.now, next);
+        self.before = Some(Box::new(Before { state, seen_from: self.seen_from, before }));
         self.seen_from = lsn;
         self.lsn = lsn;
     }
@@ -77,18 +96,15 @@ impl<T> Staged<T> {
         self.lsn = lsn;
     }
 
-    /// A change that reads see at once, durable or not: an unconditional kill.
-    pub(crate) fn strike(&mut self, lsn: Lsn, published: Lsn, change: impl Fn(&mut T))
-    where
-        T: Clone,
-    {
+    /// A change that reads see at once, durable or not: an unconditional kill, whose record is at
+    /// `lsn`.
+    pub(crate) fn strike(&mut self, lsn: Lsn, change: impl Fn(&mut T)) {
         change(&mut self.now);
-        if self.seen_from <= published {
-            self.before = Some(Box::new(self.now.clone()));
-        } else if let Some(before) = &mut self.before {
-            change(before);
+        let mut before = self.before.as_deref_mut();
+        while let Some(older) = before {
+            change(&mut older.state);
+            before = older.before.as_deref_mut();
         }
-        self.seen_from = self.seen_from.max(lsn);
         self.lsn = self.lsn.max(lsn);
     }
 
@@ -96,6 +112,14 @@ impl<T> Staged<T> {
     pub(crate) fn settle(&mut self, published: Lsn) {
         if self.seen_from <= published {
             self.before = None;
+            return;
+        }
+        let mut before = self.before.as_deref_mut();
+        while let Some(older) = before {
+            if older.seen_from <= published {
+                older.before = None;
+            }
+            before = older.before.as_deref_mut();
         }
     }
 }
@@ -206,13 +230,40 @@ mod tests {
         assert_eq!(staged.visible(Lsn(5)), Some(&"a"));
         staged.put("b", Lsn(7), Lsn(5));
         staged.put("c", Lsn(8), Lsn(5));
-        assert_eq!(staged.visible(Lsn(7)), Some(&"a"));
+        assert_eq!(staged.visible(Lsn(6)), Some(&"a"));
+        assert_eq!(staged.visible(Lsn(7)), Some(&"b"));
         assert_eq!(staged.visible(Lsn(8)), Some(&"c"));
-        staged.strike(Lsn(9), Lsn(7), |s| *s = "dead");
-        assert_eq!(staged.visible(Lsn(8)), Some(&"dead"));
-        assert_eq!(staged.visible(Lsn(9)), Some(&"dead"));
+        staged.settle(Lsn(7));
+        assert_eq!(staged.visible(Lsn(7)), Some(&"b"));
+        staged.settle(Lsn(8));
+        assert!(staged.before.is_none());
+    }
+
+    #[test]
+    fn a_birth_stays_visible_whatever_comes_behind_it() {
+        let mut staged = Staged::new("a", Lsn(5));
+        staged.put("b", Lsn(7), Lsn(4));
+        staged.put("c", Lsn(9), Lsn(4));
+        for (published, seen) in [(4, None), (5, Some("a")), (7, Some("b")), (9, Some("c"))] {
+            assert_eq!(staged.visible(Lsn(published)), seen.as_ref(), "{published}");
+        }
+        staged.put("d", Lsn(10), Lsn(7));
+        assert_eq!(staged.visible(Lsn(7)), Some(&"b"));
+        assert_eq!(staged.visible(Lsn(6)), None, "a read never goes back");
+    }
+
+    #[test]
+    fn a_strike_is_seen_at_once_in_every_state_that_is_seen() {
+        let mut staged = Staged::new("a", Lsn(5));
+        staged.put("b", Lsn(7), Lsn(5));
+        staged.strike(Lsn(9), |s| *s = "dead");
+        for published in [5, 7, 8, 9] {
+            assert_eq!(staged.visible(Lsn(published)), Some(&"dead"));
+        }
+        assert_eq!(staged.lsn, Lsn(9));
         let mut unborn = Staged::new("a", Lsn(5));
-        unborn.strike(Lsn(6), Lsn(4), |s| *s = "dead");
-        assert_eq!(unborn.visible(Lsn(5)), None);
+        unborn.strike(Lsn(6), |s| *s = "dead");
+        assert_eq!(unborn.visible(Lsn(4)), None);
+        assert_eq!(unborn.visible(Lsn(5)), Some(&"dead"));
     }
 }

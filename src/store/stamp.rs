@@ -62,7 +62,7 @@ impl Names {
 pub(crate) struct Stamps {
     /// The newest stamp anywhere: whatever was admitted at or after it needs no lookup.
     newest: AtomicU64,
-    map: RwLock<HashMap<(StampKind, Digest), (Seq, Lsn)>>,
+    map: RwLock<Stamped>,
 }
 
 impl Stamps {
@@ -87,37 +87,28 @@ impl Stamps {
         log: impl FnOnce() -> Result<(Seq, Lsn), (Option<Seq>, StoreError)>,
     ) -> Result<(Seq, Lsn), StoreError> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        match log() {
-            Ok((seq, lsn)) => {
-                self.merge(&mut map, kind, digest, seq, lsn);
-                Ok((seq, lsn))
-            }
-            Err((Some(seq), error)) => {
-                self.merge(&mut map, kind, digest, seq, Lsn(0));
-                Err(error)
-            }
-            Err((None, error)) => Err(error),
+        // From before the number is taken until its stamp stands every read looks here and waits:
+        // whoever was admitted after the number sees the stamp.
+        let newest = self.newest.swap(u64::MAX, Ordering::SeqCst);
+        let (raised, answer) = match log() {
+            Ok((seq, lsn)) => (Some((seq, lsn)), Ok((seq, lsn))),
+            Err((Some(seq), error)) => (Some((seq, Lsn(0))), Err(error)),
+            Err((None, error)) => (None, Err(error)),
+        };
+        let mut now = newest;
+        if let Some((seq, lsn)) = raised {
+            merge(&mut map, kind, digest, seq, lsn);
+            now = now.max(seq.0);
         }
+        self.newest.store(now, Ordering::SeqCst);
+        answer
     }
 
     /// Takes a stamp from the log or the checkpoint. Stamps only grow.
     pub(crate) fn redo(&self, row: &StampRow, lsn: Lsn) {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        self.merge(&mut map, row.kind, row.digest, row.revoked_at, lsn);
-    }
-
-    fn merge(
-        &self,
-        map: &mut HashMap<(StampKind, Digest), (Seq, Lsn)>,
-        kind: StampKind,
-        digest: Digest,
-        seq: Seq,
-        lsn: Lsn,
-    ) {
-        let entry = map.entry((kind, digest)).or_default();
-        entry.0 = entry.0.max(seq);
-        entry.1 = entry.1.max(lsn);
-        self.newest.fetch_max(seq.0, Ordering::SeqCst);
+        merge(&mut map, row.kind, row.digest, row.revoked_at, lsn);
+        self.newest.fetch_max(row.revoked_at.0, Ordering::SeqCst);
     }
 
     /// Writes a stamp again through `log` if its latest record is the one at `lsn`.
@@ -141,4 +132,13 @@ impl Stamps {
     pub(crate) fn len(&self) -> usize {
         self.map.read().unwrap_or_else(PoisonError::into_inner).len()
     }
+}
+
+type Stamped = HashMap<(StampKind, Digest), (Seq, Lsn)>;
+
+/// Stamps only grow.
+fn merge(map: &mut Stamped, kind: StampKind, digest: Digest, seq: Seq, lsn: Lsn) {
+    let entry = map.entry((kind, digest)).or_default();
+    entry.0 = entry.0.max(seq);
+    entry.1 = entry.1.max(lsn);
 }
