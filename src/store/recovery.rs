@@ -16,6 +16,8 @@ use super::superblock::Superblock;
 use super::{Lsn, StoreError};
 use crate::time::Timestamp;
 
+const TOO_SHORT: &str = "a segment has not the length of a segment";
+
 /// What recovery found.
 #[derive(Debug)]
 pub(crate) struct Recovered {
@@ -71,8 +73,13 @@ impl<'a> Recovery<'a> {
     fn first_of(&self, number: u64) -> Result<Option<Lsn>, StoreError> {
         let file = self.open(number)?;
         let mut block = vec![0; BLOCK];
-        file.read_at(BLOCK as u64, &mut block)
-            .map_err(StoreError::io("read", self.storage.path().join(segment_name(number))))?;
+        file.read_at(BLOCK as u64, &mut block).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                self.damaged(number, BLOCK as u64, TOO_SHORT)
+            } else {
+                StoreError::io("read", self.storage.path().join(segment_name(number)))(error)
+            }
+        })?;
         Ok(GroupHead::first_in(&block, number))
     }
 
@@ -92,7 +99,7 @@ impl<'a> Recovery<'a> {
         let file = self.open(number)?;
         let len = file.size().map_err(StoreError::io("read", path.clone()))?;
         if len != self.superblock.segment_len {
-            return Err(self.damaged(number, len, "a segment has not the length of a segment"));
+            return Err(self.damaged(number, len, TOO_SHORT));
         }
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         file.read_at(0, &mut bytes).map_err(StoreError::io("read", path))?;
