@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use crash_support::shim::{ANY, Fault, Library};
 use crash_support::{
-    Job, Ledger, Scratch, Template, child, harm_checkpoint, progress, rounds, verdict,
-    work_if_child,
+    Job, Ledger, Scratch, Template, child, harm_checkpoint, progress, quiet_engine, rounds,
+    verdict, work_if_child,
 };
 use store_support::sim::Random;
 
@@ -132,6 +132,7 @@ impl Campaign<'_> {
 #[test]
 fn acknowledged_survives_kill_dash_nine() {
     let begun = Instant::now();
+    quiet_engine();
     let library = Library::compile();
     if let Err(reason) = &library {
         println!("SKIPPED, kills at a call were NOT tested: {reason}");

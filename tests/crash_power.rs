@@ -1,33 +1,33 @@
-//! Power cuts on a real file system: a loop mount is shut down by the kernel (`FS_IOC_SHUTDOWN`),
-//! which drops the page cache and the journal's tail, then mounted again.
+//! Power cuts on real file systems: a mount is shut down by the kernel, which drops the page cache
+//! and the journal's tail, at random moments and at the n-th call to the file system, then mounted
+//! again. Half of the stores are new; half are full, and work with all their files at a steady size:
+//! survivors are rewritten, segments dropped, tokens expire and leave the checkpoint, at full rate.
 //!
-//! Needs root, loop devices, `mkfs.ext4` and a C compiler; where they are missing the test says so
-//! loudly and does nothing. `MINTAGE_CUTS` sets how many cuts (default 10), `MINTAGE_CUTS_FS` the
-//! file system (`ext4`, `xfs`).
+//! Needs root, loop devices, `mkfs` and a C compiler; where they are missing the test says so loudly
+//! and does nothing. `MINTAGE_CUTS` sets how many cuts per file system (default 10),
+//! `MINTAGE_CUTS_FS` which ones (default `ext4,xfs`), `MINTAGE_CRASH_CAMPAIGN` the seed.
 #![allow(clippy::print_stdout)]
 
 mod crash_support;
 mod store_support;
 
+use std::cell::Cell;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crash_support::{Broken, Ledger, harm_checkpoint, open, rounds, work_if_child};
-use store_support::TempDir;
+use crash_support::mount::Mount;
+use crash_support::shim::{ANY, Fault, LOG, Library, SLED, SYNC, WRITE};
+use crash_support::{
+    Job, Ledger, Scratch, child, harm_checkpoint, open, prefill, progress, quiet_engine, rounds,
+    verdict, work_if_child,
+};
+use mintage::time::ManualClock;
 use store_support::sim::Random;
 
-const GODOWN: &str = r#"
-#include <fcntl.h>
-#include <sys/ioctl.h>
-#include <linux/types.h>
-int main(int argc, char **argv) {
-    __u32 no_log_flush = 2;
-    int fd = argc > 1 ? open(argv[1], O_RDONLY) : -1;
-    return fd < 0 || ioctl(fd, _IOR('X', 125, __u32), &no_log_flush) != 0;
-}
-"#;
+/// Cuts of one store before the next is begun.
+const CUTS_OF_ONE: u64 = 25;
+const FAMILIES: u64 = 500;
 
 /// Not a test of its own: the parent runs it as the child.
 #[test]
@@ -35,108 +35,125 @@ fn child_process() {
     work_if_child();
 }
 
-struct Mount {
-    image: PathBuf,
-    at: PathBuf,
-    godown: PathBuf,
+#[derive(Debug, Default)]
+struct Figures {
+    random: u64,
+    at_call: u64,
+    steady: u64,
+    opening: u64,
+    dropped: u64,
+    acknowledged: u64,
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-    }
+/// The number of the first segment, by its name: it rises when segments are dropped.
+fn first_segment(data: &std::path::Path) -> u64 {
+    let names = fs::read_dir(data).into_iter().flatten().flatten();
+    let numbers = names.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        u64::from_str_radix(name.strip_suffix(".log")?, 16).ok()
+    });
+    numbers.min().unwrap_or(0)
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-impl Mount {
-    fn make(dir: &Path) -> Result<Mount, String> {
-        fs::create_dir_all(dir).map_err(|error| error.to_string())?;
-        let mount =
-            Mount { image: dir.join("image"), at: dir.join("mount"), godown: dir.join("godown") };
-        let source = dir.join("godown.c");
-        fs::write(&source, GODOWN).map_err(|error| error.to_string())?;
-        run("cc", &["-o", text(&mount.godown), text(&source)])?;
-        let kind = std::env::var("MINTAGE_CUTS_FS").unwrap_or_else(|_| "ext4".to_owned());
-        let size = if kind == "xfs" { 400 } else { 96 };
-        let file = fs::File::create(&mount.image).map_err(|error| error.to_string())?;
-        file.set_len(size * 1024 * 1024).map_err(|error| error.to_string())?;
-        let force = if kind == "xfs" { "-f" } else { "-F" };
-        run(&format!("mkfs.{kind}"), &["-q", force, text(&mount.image)])?;
-        fs::create_dir_all(&mount.at).map_err(|error| error.to_string())?;
-        mount.mount()?;
-        // The cut itself must work, or the test would prove nothing.
-        mount.cut()?;
-        mount.unmount();
-        mount.mount()?;
-        Ok(mount)
-    }
-
-    fn mount(&self) -> Result<(), String> {
-        run("mount", &["-o", "loop", text(&self.image), text(&self.at)])
-    }
-
-    fn cut(&self) -> Result<(), String> {
-        run(text(&self.godown), &[text(&self.at)])
-    }
-
-    fn unmount(&self) {
-        // A killed process may hold the mount for a moment longer.
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(2) {
-            if run("umount", &[text(&self.at)]).is_ok() {
-                return;
-            }
+fn campaign(kind: &str, cuts: u64, seed: u64) -> Result<Figures, String> {
+    let (mount, library) = (Mount::make(kind)?, Library::compile()?);
+    let mut random = Random::new(seed);
+    let data = mount.at.join("data");
+    let older = Scratch::new("power-older");
+    let mut figures = Figures::default();
+    let mut done = 0;
+    let mut is_steady = false;
+    while done < cuts {
+        is_steady = !is_steady;
+        let mut ledger = Ledger::new(random.next());
+        let _ = fs::remove_dir_all(&data);
+        if is_steady {
+            let clock = Arc::new(ManualClock::at(ledger.now));
+            let store = open(&data, &clock).unwrap();
+            prefill(&store, &clock, FAMILIES, &mut ledger);
+            store.close().unwrap();
         }
-        let _ = run("umount", &["-l", text(&self.at)]);
+        let of_one = CUTS_OF_ONE.min(cuts.div_ceil(2));
+        let before = first_segment(&data);
+        for _ in 0..of_one.min(cuts - done) {
+            let job = Job {
+                operations: 20 + random.below(400),
+                workers: 1 + random.below(3),
+                step_secs: if is_steady { 15 } else { 0 },
+                closes: random.one_in(4),
+            };
+            let nth_max = if random.one_in(2) { 80 } else { 600 };
+            let calls = if random.one_in(2) { ANY } else { SYNC | WRITE };
+            let mut shim = library.shim(calls, 1 + random.below(nth_max), Fault::Cut).on(&mount.at);
+            shim.files = [LOG, SLED, LOG | SLED][usize::try_from(random.below(3)).unwrap()];
+            let shim = random.one_in(2).then_some(shim);
+            let life = if shim.is_some() { 200 } else { 1 + random.below(150) };
+            let life = Duration::from_millis(life);
+            let is_cut = Cell::new(false);
+            let cut = || {
+                mount.cut().unwrap();
+                is_cut.set(true);
+            };
+            let ended = child::run(&data, job, shim.as_ref(), Some(life), &mut ledger, cut);
+            if !ended.struck && !is_cut.get() {
+                // It ended by itself: the power goes now.
+                mount.cut()?;
+            }
+            mount.remount()?;
+            if let Some(wrong) = ended.wrong.first() {
+                panic!("{kind}, cut {done}: {wrong}");
+            }
+            harm_checkpoint(&data, &older.path().join("sled"), &mut random);
+            if let Err(wrong) = verdict(&data, &mut ledger) {
+                let kept = Scratch::new("power-broken").keep();
+                store_support::copy_dir(&data, &kept);
+                panic!("{kind}, cut {done}: {wrong}; what is left is in {}", kept.display());
+            }
+            let kind_of = if ended.struck { &mut figures.at_call } else { &mut figures.random };
+            *kind_of += 1;
+            figures.steady += u64::from(is_steady);
+            figures.opening += u64::from(!ended.opened);
+            done += 1;
+            progress(kind, done, cuts);
+        }
+        if is_steady {
+            figures.dropped += first_segment(&data).saturating_sub(before);
+        }
+        figures.acknowledged += ledger.acknowledged;
     }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = run("umount", &["-l", text(&self.at)]);
-    }
+    Ok(figures)
 }
 
 #[test]
 fn acknowledged_survives_power_cuts() {
-    let dir = TempDir::new("power");
-    let mount = match Mount::make(dir.path()) {
-        Ok(mount) => mount,
-        Err(reason) => {
-            println!("SKIPPED, power cuts were NOT tested: {reason}");
-            println!("run as root with loop devices, mkfs and cc: cargo test --test crash_power");
-            return;
-        }
-    };
+    quiet_engine();
+    let kinds = std::env::var("MINTAGE_CUTS_FS").unwrap_or_else(|_| "ext4,xfs".to_owned());
     let cuts = rounds("MINTAGE_CUTS", 10);
-    let mut random = Random::new(rounds("MINTAGE_CRASH_CAMPAIGN", 1));
-    let older = TempDir::new("power-older");
-    let store_at = mount.at.join("data");
-    let mut ledger = Ledger::new(random.below(1 << 32));
-    let mut broken = Vec::new();
-    for cut in 0..cuts {
-        let life = Duration::from_millis(20 + random.below(150));
-        ledger.run_child(&store_at, life, |_| mount.cut().unwrap());
-        mount.unmount();
-        mount.mount().unwrap();
-        harm_checkpoint(&store_at, older.path(), &mut random);
-        let store = open(&store_at).unwrap_or_else(|error| panic!("after cut {cut}: {error:?}"));
-        let found = ledger.check(&store);
-        if found != Broken::default() {
-            broken.push((cut, found));
+    let seed = rounds("MINTAGE_CRASH_CAMPAIGN", 1);
+    std::thread::scope(|scope| {
+        for kind in kinds.split(',') {
+            scope.spawn(move || {
+                let begun = Instant::now();
+                match campaign(kind, cuts, seed) {
+                    Err(reason) => {
+                        println!("SKIPPED, power cuts of {kind} were NOT tested: {reason}");
+                        println!("they need root, loop devices, mkfs.{kind} and cc");
+                    }
+                    Ok(figures) => {
+                        let secs = begun.elapsed().as_secs();
+                        let Figures { random, at_call, steady, opening, dropped, acknowledged } =
+                            figures;
+                        println!(
+                            "{kind}: {} cuts, {random} at random and {at_call} at a call, {opening} \
+                             while opening, {steady} of stores at a steady size that dropped \
+                             {dropped} segments, {acknowledged} acknowledged operations, \
+                             0 promises broken, {secs} s",
+                            random + at_call
+                        );
+                        assert!(acknowledged > cuts, "the children did next to nothing");
+                    }
+                }
+            });
         }
-        let _ = store.close();
-    }
-    assert_eq!(broken, [], "{} acknowledged", ledger.acknowledged);
-    println!("{cuts} cuts, {} acknowledged operations, 0 promises broken", ledger.acknowledged);
-    assert!(ledger.acknowledged > cuts, "the children did next to nothing");
+    });
 }

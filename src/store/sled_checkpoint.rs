@@ -53,7 +53,7 @@ impl CheckpointHome for SledHome {
         let db = guarded(|| {
             sled::Config::new().path(&path).cache_capacity(CACHE_LEN).flush_every_ms(None).open()
         })?;
-        Ok(Box::new(SledCheckpoint { db, path }))
+        Ok(Box::new(SledCheckpoint { db: Some(db), path }))
     }
 
     fn destroy(&self) -> Result<(), CheckpointError> {
@@ -93,13 +93,31 @@ fn remove_leftovers(path: &Path) -> io::Result<()> {
 }
 
 struct SledCheckpoint {
-    db: sled::Db,
+    /// Always there until it is dropped.
+    db: Option<sled::Db>,
     path: PathBuf,
+}
+
+impl SledCheckpoint {
+    fn db(&self) -> sled::Result<&sled::Db> {
+        self.db.as_ref().ok_or_else(|| sled::Error::Unsupported("it was closed".to_owned()))
+    }
+}
+
+impl Drop for SledCheckpoint {
+    /// sled writes and syncs while it is dropped, and panics where that fails.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let _ = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+    }
 }
 
 impl Checkpoint for SledCheckpoint {
     fn last_up_to(&self, low: &[u8], key: &[u8]) -> Result<Option<KeyValue>, CheckpointError> {
-        let found = guarded(|| self.db.range(low..=key).next_back().transpose())?;
+        let found = guarded(|| self.db()?.range(low..=key).next_back().transpose())?;
         Ok(found.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
 
@@ -110,7 +128,7 @@ impl Checkpoint for SledCheckpoint {
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), CheckpointError> {
         guarded(|| {
-            for pair in self.db.range(low..high) {
+            for pair in self.db()?.range(low..high) {
                 let (key, value) = pair?;
                 if !each(&key, &value) {
                     break;
@@ -128,13 +146,13 @@ impl Checkpoint for SledCheckpoint {
                 None => batch.remove(key),
             }
         }
-        guarded(|| self.db.apply_batch(batch))
+        guarded(|| self.db()?.apply_batch(batch))
     }
 
     /// sled's own flush ends in `sync_file_range`, which a power cut undoes; the sync of its file
     /// is ours.
     fn harden(&mut self) -> Result<(), CheckpointError> {
-        guarded(|| self.db.flush())?;
+        guarded(|| self.db()?.flush())?;
         let synced = || -> io::Result<()> {
             for entry in fs::read_dir(&self.path)? {
                 let entry = entry?;

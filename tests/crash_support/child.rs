@@ -2,7 +2,7 @@
 //! output what it begins and what was acknowledged.
 //!
 //! Every line is one write: `R` the store is open, `B` something begins, `A` it was acknowledged, `N`
-//! it was not, `X` the store did not open, `P` a panic, `C` the store was closed, and from the
+//! it was not, `X` the store did not open, `P` a panic, `E` one of the checkpoint's engine, `C` the store was closed, and from the
 //! shim `F` the fault struck and `S` so many calls were counted.
 
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ use mintage::store::{
 };
 use mintage::time::{Clock, ManualClock};
 
-use super::{Ledger, Shim, open};
+use super::{Ledger, Shim, is_in_engine, open};
 use crate::store_support::sim::Random;
 use crate::store_support::{Access, Bench, LIFETIME, Refresh, pair};
 
@@ -68,12 +68,9 @@ pub fn work_if_child() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     println!();
     std::panic::set_hook(Box::new(|info| {
+        let whose = if is_in_engine(info) { 'E' } else { 'P' };
         let at = info.location().map(ToString::to_string).unwrap_or_default();
-        let thread = std::thread::current();
-        // What the checkpoint's engine panics about is contained.
-        if !at.contains("sled-0.34") {
-            println!("\nP {at} in {:?}: {info}", thread.name());
-        }
+        println!("\n{whose} {at} in {:?}: {info}", std::thread::current().name());
     }));
     let job = std::env::var(JOB).unwrap();
     let numbers: Vec<u64> = job.split(' ').map(|n| n.parse().unwrap()).collect();
@@ -361,7 +358,8 @@ pub fn run(
     let status = wait(&mut child);
     ended.killed = status.signal() == Some(9);
     if !ended.killed && !status.success() {
-        ended.wrong.push(format!("the child ended with {status}"));
+        let panics: Vec<&String> = heard.iter().filter(|line| line.starts_with("E ")).collect();
+        ended.wrong.push(format!("the child ended with {status}: {panics:?}"));
     }
     let mut begun_after = HashSet::new();
     for line in &heard {

@@ -146,6 +146,7 @@ impl Ledger {
             ["F"] => ended.struck = true,
             ["S", calls] => ended.calls = calls.parse().unwrap(),
             ["C"] => ended.closed = true,
+            ["X", "cut"] => ended.wrong.push("the power could not be cut".to_owned()),
             ["P", ..] => ended.wrong.push(line.to_owned()),
             ["B", "I", name, ..] => {
                 let refresh =

@@ -4,6 +4,7 @@
 
 pub mod child;
 pub mod ledger;
+pub mod mount;
 pub mod shim;
 
 use std::fs;
@@ -157,6 +158,20 @@ pub fn harm_checkpoint(path: &Path, older: &Path, random: &mut Random) {
         }
         _ => {}
     }
+}
+
+/// Panics of the checkpoint's engine are contained, and many: they are not printed.
+pub fn quiet_engine() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !is_in_engine(info) {
+            usual(info);
+        }
+    }));
+}
+
+pub fn is_in_engine(info: &std::panic::PanicHookInfo<'_>) -> bool {
+    info.location().is_some_and(|at| at.file().contains("sled-0.34"))
 }
 
 /// How often a campaign runs: `variable`, or so often as is right for every submission.
