@@ -14,6 +14,7 @@ use super::signing::SigningKeys;
 use super::{Authority, Inner};
 use crate::codec::handle::HandleKeys;
 use crate::codec::jws::Verifier;
+use crate::codec::keys::SigningKey;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::ids::OrgId;
 use crate::root_key::RootKey;
@@ -45,6 +46,7 @@ pub struct Builder {
     leeway_secs: u64,
     retry_secs_max: u64,
     durable: DurableOptions,
+    remote_keys: Vec<SigningKey>,
 }
 
 impl Builder {
@@ -58,6 +60,7 @@ impl Builder {
             leeway_secs: 0,
             retry_secs_max: RETRY_SECS,
             durable: DurableOptions::default(),
+            remote_keys: Vec::new(),
         }
     }
 
@@ -106,6 +109,14 @@ impl Builder {
     /// say.
     pub fn durable(mut self, options: DurableOptions) -> Builder {
         self.durable = options;
+        self
+    }
+
+    /// A key whose private half is elsewhere ([`SigningKey::remote`]), with its signer. It is the
+    /// first key of a new store; of another one it signs if it is the store's newest key, and
+    /// [`Keys::import`](super::Keys::import) makes it that. May be called for several keys.
+    pub fn remote_key(mut self, key: SigningKey) -> Builder {
+        self.remote_keys.push(key);
         self
     }
 
@@ -163,7 +174,7 @@ impl Builder {
         let verifier = Verifier::new(&issuer, &names, self.leeway_secs);
         let own = Verifier::for_any_audience(&issuer, ANY_TIME);
         let clients = Clients::load(&store)?;
-        let keys = SigningKeys::load(&store, &root, &*self.entropy)?;
+        let keys = SigningKeys::load(&store, &root, &*self.entropy, self.remote_keys)?;
         let inner = Inner {
             derive: DeriveKeys::new(&root),
             issuer: Arc::from(issuer),

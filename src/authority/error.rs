@@ -199,6 +199,11 @@ pub enum OpenError {
     Entropy(EntropyError),
     /// A signing key could not be made or read.
     Key(Arc<dyn StdError + Send + Sync>),
+    /// The key that signs is a remote one, and no signer was given for it.
+    NoSigner {
+        /// Its `kid`.
+        kid: Box<str>,
+    },
 }
 
 impl fmt::Display for OpenError {
@@ -214,6 +219,9 @@ impl fmt::Display for OpenError {
             }
             OpenError::Entropy(_) => f.write_str("no signing key could be drawn"),
             OpenError::Key(_) => f.write_str("a signing key cannot be used"),
+            OpenError::NoSigner { kid } => {
+                write!(f, "the signing key {kid} is a remote one: give its signer to remote_key")
+            }
         }
     }
 }

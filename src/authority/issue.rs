@@ -9,7 +9,7 @@ use super::derive::{Reused, request_digest};
 use super::error::{Error, Reason};
 use super::issued::Issued;
 use super::lookup::ticket;
-use super::mint::{Decided, Form, Terms, jti_text, no_version};
+use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::{Authority, Inner};
 use crate::codec::handle::HandleKind;
 use crate::entropy::random;
@@ -122,14 +122,19 @@ impl<S: Store> Authority<S> {
     /// Issues tokens for a subject that the host has authenticated.
     ///
     /// # Durability
-    /// The ticket resolves when the tokens are on stable storage. Dropping it leaves them live.
+    /// The ticket resolves when the tokens are on stable storage. Dropping it leaves them live; with
+    /// a remote signing key ([`SigningKey::remote`]), a ticket of a JWT that is dropped before the
+    /// signature is there leaves nothing.
     ///
     /// # Errors
     /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidScope`],
     /// [`Error::InvalidTarget`], [`Error::InvalidRequest`] for a scope, audience, subject or device
     /// that is malformed or exceeds the client's; [`Error::AccessDenied`] when the pair is taken
     /// (policy `Reject`); [`Error::InvalidGrant`] when a revocation came in between;
+    /// [`Error::ServerError`] when a remote key has not signed, and then nothing is born;
     /// [`Error::TemporarilyUnavailable`].
+    ///
+    /// [`SigningKey::remote`]: crate::codec::keys::SigningKey::remote
     pub fn issue(&self, issue: Issue) -> Ticket<Issued, Error> {
         let now = self.inner.store.admission();
         // I3: the least of what it derives from.
@@ -220,10 +225,11 @@ impl<S: Store> Inner<S> {
             refresh,
         }));
         let generation = u32::from(refresh_token.is_some());
+        let decided = Decided { grant, family, generation, admission, key_version };
+        let signing = self.sign_ahead(&form, &terms, Some(decided))?;
         let expected =
             Expected { pair, request, form, terms, refresh_token, generation, key_version };
-        let inner = Arc::clone(self);
-        Ok(self.store.apply(verb).and_then(move |outcome| inner.born(expected, outcome)))
+        Ok(self.decide(verb, signing, move |inner, outcome| inner.born(expected, outcome)))
     }
 
     /// The access token of a birth: random, or derived where the pair may get it again.
@@ -282,13 +288,13 @@ impl<S: Store> Inner<S> {
         &self,
         expected: Expected,
         outcome: Result<Outcome, StoreError>,
-    ) -> Result<Issued, Error> {
+    ) -> Result<Settled, Error> {
         let Expected { pair, request, form, terms, refresh_token, generation, key_version } =
             expected;
         match outcome? {
             Outcome::Issue(IssueOutcome::Issued { family, grant, admission }) => {
                 let decided = Decided { grant, family, generation, admission, key_version };
-                self.issued(form, terms, decided, refresh_token)
+                Ok(Settled { form, terms, decided, refresh_token })
             }
             Outcome::Issue(IssueOutcome::Reused { family, grant, admission, mint }) => {
                 let decided = Decided {
@@ -299,7 +305,8 @@ impl<S: Store> Inner<S> {
                     key_version: mint.key_version,
                 };
                 let form = self.form_again(&pair, &request, &mint)?;
-                self.issued(form, terms.again(&mint), decided, None)
+                let terms = terms.again(&mint);
+                Ok(Settled { form, terms, decided, refresh_token: None })
             }
             Outcome::Issue(IssueOutcome::PairTaken) => {
                 Err(Error::AccessDenied(Reason::new("the pair has a live login")))

@@ -1,6 +1,10 @@
 //! Minting: from what a token is to say to its text. Issue and refresh share it, and a retry goes
 //! through it again.
+//!
+//! A key of this process signs once the store has decided, while the commit is under way. A remote
+//! key signs before the store is asked: what it does not sign is not born.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use base64_simd::URL_SAFE_NO_PAD;
@@ -16,7 +20,7 @@ use crate::ids::{ClientId, Subject};
 use crate::locator::{Digest, Locator};
 use crate::scope::Scope;
 use crate::secret::{SecretBytes, SecretText};
-use crate::store::{Near, Seq, Store};
+use crate::store::{Near, Outcome, Seq, Store, StoreError, Ticket, Verb};
 use crate::time::Timestamp;
 
 /// Everything that an access token says, whatever its form.
@@ -47,13 +51,40 @@ impl Form {
 }
 
 /// What the store decided about a birth.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decided {
     pub(super) grant: u64,
     pub(super) family: u64,
     pub(super) generation: u32,
     pub(super) admission: Seq,
     pub(super) key_version: u8,
+}
+
+/// An answer that lacks only the text of its access token.
+pub(super) struct Settled {
+    pub(super) form: Form,
+    pub(super) terms: Terms,
+    pub(super) decided: Decided,
+    pub(super) refresh_token: Option<SecretText>,
+}
+
+/// Who signs, and when.
+pub(super) enum SignAhead {
+    /// Opaque tokens, and a key of this process: as soon as the store has decided.
+    No,
+    /// A remote key, once the store has decided: what is asked for again is no birth.
+    Later,
+    /// A remote key, before the store decides a birth.
+    Asked { jti: String, decided: Decided, text: Signed },
+}
+
+type Signed = Pin<Box<dyn Future<Output = Result<SecretText, Error>> + Send>>;
+
+/// A JWT that was signed for a birth as it was expected.
+struct Presigned {
+    jti: String,
+    decided: Decided,
+    text: SecretText,
 }
 
 impl<S: Store> Inner<S> {
@@ -81,35 +112,104 @@ impl<S: Store> Inner<S> {
         Ok((SecretText::new(text.as_str()), digest))
     }
 
-    /// The text of the access token, once the store has decided.
-    pub(super) fn access_text(
+    /// Asks a remote key for the signature of a birth before it is one. `decided` is what the store
+    /// will say of it, `None` where nothing can be born.
+    pub(super) fn sign_ahead(
         &self,
-        form: Form,
+        form: &Form,
         terms: &Terms,
-        decided: Decided,
-    ) -> Result<SecretText, Error> {
-        match form {
-            Form::Opaque(text) => Ok(text),
-            Form::Jwt { jti, keys } => {
-                let Decided { family, admission, generation, key_version, .. } = decided;
-                let birth = Birth { family, admission, generation };
-                let birth =
-                    birth.to_claim(&self.derive, key_version, &jti).ok_or_else(no_version)?;
-                keys.sign(&self.issuer, terms, &jti, &birth)
+        decided: Option<Decided>,
+    ) -> Result<SignAhead, Error> {
+        let (jti, keys) = match form {
+            Form::Jwt { jti, keys } if keys.is_remote() => (jti, keys),
+            _ => return Ok(SignAhead::No),
+        };
+        let Some(decided) = decided else { return Ok(SignAhead::Later) };
+        let birth = self.birth_claim(jti, decided)?;
+        let text = Box::pin(keys.sign_async(&self.issuer, terms, jti, &birth));
+        Ok(SignAhead::Asked { jti: jti.clone(), decided, text })
+    }
+
+    /// Has the store decide `verb`, and makes the answer of what `settle` reads from the outcome.
+    /// A replay is judged at once, whoever signs.
+    pub(super) fn decide(
+        self: &Arc<Self>,
+        verb: Verb,
+        signing: SignAhead,
+        settle: impl FnOnce(&Self, Result<Outcome, StoreError>) -> Result<Settled, Error>
+        + Send
+        + 'static,
+    ) -> Ticket<Issued, Error> {
+        let inner = Arc::clone(self);
+        match signing {
+            SignAhead::No => {
+                let decided = self.store.apply(verb);
+                decided.and_then(move |outcome| inner.issued(settle(&inner, outcome)?))
             }
+            SignAhead::Later => {
+                let decided = self.store.apply(verb);
+                Ticket::slow(async move {
+                    let settled = settle(&inner, decided.await)?;
+                    inner.issued_async(settled, None).await
+                })
+            }
+            SignAhead::Asked { jti, decided, text } => Ticket::slow(async move {
+                let presigned = Presigned { jti, decided, text: text.await? };
+                let settled = settle(&inner, inner.store.apply(verb).await)?;
+                inner.issued_async(settled, Some(presigned)).await
+            }),
         }
     }
 
-    /// The answer to the request.
-    pub(super) fn issued(
+    fn birth_claim(&self, jti: &str, decided: Decided) -> Result<String, Error> {
+        let Decided { family, admission, generation, key_version, .. } = decided;
+        let birth = Birth { family, admission, generation };
+        birth.to_claim(&self.derive, key_version, jti).ok_or_else(no_version)
+    }
+
+    fn issued(&self, settled: Settled) -> Result<Issued, Error> {
+        let Settled { form, terms, decided, refresh_token } = settled;
+        let access_token = match form {
+            Form::Opaque(text) => text,
+            Form::Jwt { jti, keys } => {
+                let birth = self.birth_claim(&jti, decided)?;
+                keys.sign(&self.issuer, &terms, &jti, &birth)?
+            }
+        };
+        Ok(self.answer(access_token, terms, decided, refresh_token))
+    }
+
+    /// As [`Inner::issued`], with a remote key: a token that was not born now, but asked for again,
+    /// is signed here.
+    async fn issued_async(
         &self,
-        form: Form,
+        settled: Settled,
+        presigned: Option<Presigned>,
+    ) -> Result<Issued, Error> {
+        let Settled { form, terms, decided, refresh_token } = settled;
+        let access_token = match (form, presigned) {
+            (Form::Opaque(text), _) => text,
+            (Form::Jwt { jti, .. }, Some(signed))
+                if signed.jti == jti && signed.decided == decided =>
+            {
+                signed.text
+            }
+            (Form::Jwt { jti, keys }, _) => {
+                let birth = self.birth_claim(&jti, decided)?;
+                keys.sign_async(&self.issuer, &terms, &jti, &birth).await?
+            }
+        };
+        Ok(self.answer(access_token, terms, decided, refresh_token))
+    }
+
+    fn answer(
+        &self,
+        access_token: SecretText,
         terms: Terms,
         decided: Decided,
         refresh_token: Option<SecretText>,
-    ) -> Result<Issued, Error> {
-        let access_token = self.access_text(form, &terms, decided)?;
-        Ok(Issued {
+    ) -> Issued {
+        Issued {
             access_token,
             token_type: "Bearer",
             expires_in: terms.expires_at.since(self.clock.read().unix),
@@ -121,7 +221,7 @@ impl<S: Store> Inner<S> {
             subject: terms.subject,
             grant: decided.grant,
             family: decided.family,
-        })
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::error::{Error, Reason};
 use super::issue::{narrow_audience, narrow_scope};
 use super::issued::Issued;
 use super::lookup::ticket;
-use super::mint::{Decided, Form, Terms, jti_text, no_version};
+use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::token::TokenRequest;
 use crate::codec::handle::{Handle, HandleKind};
 use crate::entropy::random;
@@ -120,9 +120,17 @@ impl<S: Store> Inner<S> {
             access: terms.birth(handle, form.tag()),
         }));
         let grant = family.grant;
+        // A generation that is spent gives birth to nothing: it is a retry or a replay.
+        let decided = (generation == family.generation).then(|| Decided {
+            grant,
+            family: presented.handle.locator.id,
+            generation: next,
+            admission: family.admission.min(presented.arrival),
+            key_version,
+        });
+        let signing = self.sign_ahead(&form, &terms, decided)?;
         let expected = Expected { presented, grant, successor, form, terms, key_version };
-        let inner = Arc::clone(self);
-        Ok(self.store.apply(verb).and_then(move |outcome| inner.redeemed(expected, outcome)))
+        Ok(self.decide(verb, signing, move |inner, outcome| inner.redeemed(expected, outcome)))
     }
 
     /// What the access token will say: never more than the family (I9).
@@ -188,7 +196,7 @@ impl<S: Store> Inner<S> {
         &self,
         expected: Expected,
         outcome: Result<Outcome, StoreError>,
-    ) -> Result<Issued, Error> {
+    ) -> Result<Settled, Error> {
         let Outcome::Redeem(outcome) = outcome? else {
             return Err(Error::ServerError(Reason::new("the store answered another question")));
         };
@@ -197,7 +205,7 @@ impl<S: Store> Inner<S> {
             RedeemOutcome::Redeemed { generation, admission } => {
                 let Expected { grant, successor, form, terms, key_version, .. } = expected;
                 let decided = Decided { grant, family, generation, admission, key_version };
-                self.issued(form, terms, decided, successor)
+                Ok(Settled { form, terms, decided, refresh_token: successor })
             }
             RedeemOutcome::Retried { mint, admission } => self.retried(expected, &mint, admission),
             RedeemOutcome::Replayed => {
@@ -213,7 +221,7 @@ impl<S: Store> Inner<S> {
     }
 
     /// The same tokens again, from what the store kept and the secret that was presented.
-    fn retried(&self, expected: Expected, mint: &Mint, admission: Seq) -> Result<Issued, Error> {
+    fn retried(&self, expected: Expected, mint: &Mint, admission: Seq) -> Result<Settled, Error> {
         let Expected { presented, grant, terms, .. } = expected;
         let from = presented.derivation(mint.generation, &mint.salt);
         let rotated = mint.generation != presented.handle.locator.bucket;
@@ -226,7 +234,8 @@ impl<S: Store> Inner<S> {
             admission,
             key_version: mint.key_version,
         };
-        self.issued(form, terms.again(mint), decided, successor.map(|(text, _)| text))
+        let refresh_token = successor.map(|(text, _)| text);
+        Ok(Settled { form, terms: terms.again(mint), decided, refresh_token })
     }
 }
 

@@ -73,24 +73,53 @@ impl KeySet {
         jti: &str,
         birth: &str,
     ) -> Result<SecretText, Error> {
-        let audience: Vec<&str> = terms.audience.split(' ').collect();
-        let claims = AccessClaims {
-            issuer,
-            subject: terms.subject.as_str(),
-            audience: &audience,
-            client_id: terms.client.as_str(),
-            scope: terms.scope.as_str(),
-            issued_at: terms.issued_at,
-            not_before: None,
-            expires_at: terms.expires_at,
-            jti,
-            extra: &BirthClaim(birth),
-        };
         let key = self.ring.active();
-        let len = key.token_len(&claims).map_err(unsigned)?;
-        let mut out = vec![0; len];
-        key.sign_into(&claims, &mut out).map(SecretText::new).map_err(unsigned)
+        with_claims(issuer, terms, jti, birth, |claims| {
+            let mut out = vec![0; key.token_len(claims)?];
+            key.sign_into(claims, &mut out).map(SecretText::new)
+        })
+        .map_err(unsigned)
     }
+
+    /// As [`KeySet::sign`], with a key that may be elsewhere.
+    pub(super) fn sign_async(
+        &self,
+        issuer: &str,
+        terms: &Terms,
+        jti: &str,
+        birth: &str,
+    ) -> impl Future<Output = Result<SecretText, Error>> + Send + use<> {
+        let key = self.ring.active();
+        let signing = with_claims(issuer, terms, jti, birth, |claims| key.sign_async(claims));
+        async move { signing.await.map(SecretText::new).map_err(unsigned) }
+    }
+
+    /// Whether a signature of the active key must be waited for.
+    pub(super) fn is_remote(&self) -> bool {
+        self.ring.active().is_remote()
+    }
+}
+
+fn with_claims<T>(
+    issuer: &str,
+    terms: &Terms,
+    jti: &str,
+    birth: &str,
+    then: impl FnOnce(&AccessClaims<'_>) -> T,
+) -> T {
+    let audience: Vec<&str> = terms.audience.split(' ').collect();
+    then(&AccessClaims {
+        issuer,
+        subject: terms.subject.as_str(),
+        audience: &audience,
+        client_id: terms.client.as_str(),
+        scope: terms.scope.as_str(),
+        issued_at: terms.issued_at,
+        not_before: None,
+        expires_at: terms.expires_at,
+        jti,
+        extra: &BirthClaim(birth),
+    })
 }
 
 fn unsigned(error: SignError) -> Error {
@@ -115,11 +144,13 @@ pub(super) struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Opens every key of `store`, and draws the first one for a store that has none.
+    /// Opens every key of `store`, and draws the first one for a store that has none. `remote` are
+    /// the keys that the host has a signer for.
     pub(super) fn load<S: Store>(
         store: &S,
         root: &RootKey,
         entropy: &dyn Entropy,
+        mut remote: Vec<SigningKey>,
     ) -> Result<SigningKeys, OpenError> {
         let mut keys = Vec::new();
         for document in documents::all(store, documents::SIGNING_KEY)? {
@@ -136,13 +167,23 @@ impl SigningKeys {
             keys.push((rank, key));
         }
         if keys.is_empty() {
-            let key = SigningKey::generate(FIRST_ALGORITHM, None, entropy).map_err(key_error)?;
+            let key = match remote.pop() {
+                Some(key) => key,
+                None => SigningKey::generate(FIRST_ALGORITHM, None, entropy).map_err(key_error)?,
+            };
             apply(store, put(root, entropy, &key, 1, true)?)?;
             keys.push((1, key));
         }
         keys.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
         let mut keys = keys.into_iter();
         let (rank, active) = keys.next().ok_or(UNREADABLE)?;
+        let active = match active.is_without_signer() {
+            true => remote
+                .into_iter()
+                .find(|key| key.public_jwk() == active.public_jwk())
+                .ok_or_else(|| OpenError::NoSigner { kid: active.kid().into() })?,
+            false => active,
+        };
         let mut ring = Keyring::new(active);
         for (_, key) in keys {
             ring = ring.with_retired(key.verifying_key()).map_err(|_| UNREADABLE)?;
@@ -186,7 +227,9 @@ impl<S: Store> Keys<'_, S> {
     ///
     /// # Durability
     /// The key is stored sealed under the root key; the ticket resolves when it is on stable
-    /// storage.
+    /// storage. Of a remote key ([`SigningKey::remote`]) the public half is stored: while it is the
+    /// one that signs, [`Builder::remote_key`](super::Builder::remote_key) brings its signer to every
+    /// open.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] when there is a key of that `kid`, or too many keys;

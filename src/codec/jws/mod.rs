@@ -40,6 +40,7 @@
 
 mod header;
 mod peek;
+mod remote;
 mod sign;
 mod verify;
 

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::TOKEN_LEN_MAX;
 use crate::codec::base64url;
 use crate::codec::claims::{AccessClaims, ClaimsWriter};
-use crate::codec::keys::SigningKey;
+use crate::codec::keys::{SignerError, SigningKey};
 
 /// Why no token was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub enum SignError {
     TooManyClaims,
     /// The crypto library refused to sign: its randomness failed, or the key is faulty.
     Refused,
+    /// The private key is elsewhere: only [`SigningKey::sign_async`] can wait for its signature.
+    Remote,
+    /// The remote signer has not signed.
+    Signer(SignerError),
+    /// What the remote signer gave is no signature of its key, or not in the form of RFC 7518.
+    WrongSignature,
 }
 
 impl fmt::Display for SignError {
@@ -43,6 +49,9 @@ impl fmt::Display for SignError {
             SignError::DuplicateClaim => "two extra claims have one name",
             SignError::TooManyClaims => "there are too many extra claims",
             SignError::Refused => "the crypto library refused to sign",
+            SignError::Remote => "the private key is elsewhere and must be waited for",
+            SignError::Signer(error) => return error.fmt(f),
+            SignError::WrongSignature => "the remote signer gave no signature of its key",
         })
     }
 }
@@ -72,16 +81,10 @@ impl SigningKey {
         claims: &AccessClaims<'_>,
         out: &'o mut [u8],
     ) -> Result<&'o str, SignError> {
-        let header = self.verifying_key().header();
-        let payload_at = header.len() + 1;
-        put(out, 0, header)?;
-        put(out, header.len(), b".")?;
-        let room = out.get_mut(payload_at..).ok_or(SignError::BufferTooShort)?;
-        let mut writer = ClaimsWriter::encoding_to(room);
-        claims.write(&mut writer)?;
-        let input_len = payload_at + writer.finish()?;
+        let input_len = self.write_input(claims, out)?;
         let (input, rest) = out.split_at_mut_checked(input_len).ok_or(SignError::BufferTooShort)?;
         put(rest, 0, b".")?;
+        let payload_at = self.verifying_key().header().len() + 1;
         let payload = input.get(payload_at..).unwrap_or(&[]);
         let room = rest.get_mut(1..).unwrap_or(&mut []);
         let len = input_len + 1 + self.sign(input, payload, room)?;
@@ -90,6 +93,22 @@ impl SigningKey {
         }
         let token = out.get(..len).ok_or(SignError::BufferTooShort)?;
         std::str::from_utf8(token).map_err(|_| SignError::Refused)
+    }
+
+    /// Writes the JWS Signing Input with these claims to the start of `out` and returns its length.
+    pub(super) fn write_input(
+        &self,
+        claims: &AccessClaims<'_>,
+        out: &mut [u8],
+    ) -> Result<usize, SignError> {
+        let header = self.verifying_key().header();
+        let payload_at = header.len() + 1;
+        put(out, 0, header)?;
+        put(out, header.len(), b".")?;
+        let room = out.get_mut(payload_at..).ok_or(SignError::BufferTooShort)?;
+        let mut writer = ClaimsWriter::encoding_to(room);
+        claims.write(&mut writer)?;
+        Ok(payload_at + writer.finish()?)
     }
 
     /// Appends the token with these claims to `out`, which grows only if its capacity is short of

@@ -6,6 +6,7 @@ mod backend;
 mod der;
 mod pem;
 mod private_jwk;
+mod signer;
 mod signing;
 mod verifying;
 
@@ -13,6 +14,7 @@ use std::error::Error;
 use std::fmt;
 
 pub use backend::Backend;
+pub use signer::{Signer, SignerError, Signing};
 pub use signing::SigningKey;
 pub use verifying::VerifyingKey;
 

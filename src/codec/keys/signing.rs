@@ -1,6 +1,7 @@
 //! The half of a key that signs, with its private material.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ring::hmac;
 use ring::rand::SystemRandom;
@@ -9,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::backend::{Backend, Pair, PrivateForm, RingPair, ecdsa_curve};
 use super::private_jwk::{self, PrivateJwk};
+use super::signer::Signer;
 use super::verifying::VerifyingKey;
 use super::{HMAC_SECRET_LEN_MIN, KEY_TEXT_LEN_MAX, KeyError, RSA_SIGN_BITS_MAX, check_kid, pem};
 use crate::codec::algorithm::Algorithm;
@@ -32,6 +34,8 @@ pub(super) enum Material {
     /// The context has the header segment and its dot absorbed.
     Hmac(hmac::Context),
     Pair(Pair),
+    /// `None` for a key that was read from storage: who signs for it is the host's to say.
+    Remote(Option<Arc<dyn Signer>>),
 }
 
 /// The private key as it came.
@@ -46,6 +50,8 @@ enum Form {
     Jwk = 2,
     /// An HMAC secret, or the seed of an Ed25519 key (RFC 8032 section 5.1.5).
     Secret = 3,
+    /// The public JWK of a key whose private half is elsewhere.
+    Remote = 4,
 }
 
 impl fmt::Debug for SigningKey {
@@ -120,6 +126,22 @@ impl SigningKey {
         SigningKey::from_hmac(kid, secret, &hmac_key(secret)?)
     }
 
+    /// A key whose private half is elsewhere, where `signer` reaches it. It signs by
+    /// [`SigningKey::sign_async`] alone, so that nothing here ever blocks on it.
+    ///
+    /// # Errors
+    /// [`KeyError::Rejected`] when the backend refuses the public key.
+    pub fn remote(public: Jwk, signer: impl Signer) -> Result<SigningKey, KeyError> {
+        SigningKey::from_remote(public, Some(Arc::new(signer)))
+    }
+
+    fn from_remote(public: Jwk, signer: Option<Arc<dyn Signer>>) -> Result<SigningKey, KeyError> {
+        let public = VerifyingKey::from_public(public, Backend::default())?;
+        let json = public.public_jwk().map(Jwk::to_json).unwrap_or_default();
+        let source = Source { form: Form::Remote, bytes: Zeroizing::new(json.into_bytes()) };
+        Ok(SigningKey { material: Material::Remote(signer), public, source })
+    }
+
     /// A fresh key. HS256 and EdDSA keys follow from `entropy` alone; ring draws ECDSA keys from
     /// the operating system itself.
     ///
@@ -175,6 +197,26 @@ impl SigningKey {
         self.public.backend()
     }
 
+    /// Whether its private half is elsewhere.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self.material, Material::Remote(_))
+    }
+
+    /// Whether it is a remote key that came from storage and has no signer yet.
+    #[must_use]
+    pub fn is_without_signer(&self) -> bool {
+        matches!(self.material, Material::Remote(None))
+    }
+
+    /// Who signs for a remote key.
+    pub(in crate::codec) fn signer(&self) -> Option<&Arc<dyn Signer>> {
+        match &self.material {
+            Material::Remote(signer) => signer.as_ref(),
+            _ => None,
+        }
+    }
+
     /// This key on another backend: the one that its import named is ring. HS256 has no key pair and
     /// stays on ring, which is the faster one there.
     ///
@@ -185,10 +227,15 @@ impl SigningKey {
             return Ok(self);
         };
         let public = public.clone();
+        if let Material::Remote(signer) = self.material {
+            let public = self.public.with_backend(backend)?;
+            return Ok(SigningKey { material: Material::Remote(signer), public, ..self });
+        }
         let parsed = |form| Pair::new(backend, public.algorithm(), public.material(), &form);
         let pair = match self.source.form {
             Form::Pkcs8 => parsed(PrivateForm::Pkcs8(&self.source.bytes)),
             Form::Secret => parsed(PrivateForm::Seed(&self.source.bytes)),
+            Form::Remote => return Err(KeyError::AlgorithmMismatch),
             Form::Jwk => match private_jwk::read(&self.source.bytes)? {
                 PrivateJwk::Pair { numbers, .. } => parsed(PrivateForm::Numbers(&numbers)),
                 PrivateJwk::Hmac { .. } => return Err(KeyError::AlgorithmMismatch),
@@ -198,7 +245,7 @@ impl SigningKey {
     }
 
     /// Everything that [`SigningKey::from_private_bytes`] needs, in the clear: seal it before it is
-    /// stored.
+    /// stored. Of a remote key it is the public half.
     ///
     /// ```text
     /// format 2 | backend 1 | algorithm name, NUL | kid, NUL | form 1 | key as it was imported
@@ -221,7 +268,8 @@ impl SigningKey {
     }
 
     /// The key that [`SigningKey::to_private_bytes`] wrote, on its backend. Where that is not
-    /// compiled in, ring takes the key: it signs as validly, only slower.
+    /// compiled in, ring takes the key: it signs as validly, only slower. A remote key comes back
+    /// without its signer: it verifies, and cannot sign.
     ///
     /// # Errors
     /// [`KeyError::BadPrivateBytes`], or what is wrong with the key inside.
@@ -232,6 +280,7 @@ impl SigningKey {
             Form::Pkcs8 => SigningKey::from_pkcs8(algorithm, Some(kid), key)?,
             Form::Secret => SigningKey::from_secret(algorithm, Some(kid), key)?,
             Form::Jwk => SigningKey::from_jwk(key)?,
+            Form::Remote => SigningKey::from_remote(Jwk::parse(key)?, None)?,
         };
         if key.algorithm() != algorithm || key.kid() != kid {
             return Err(KeyError::BadPrivateBytes);
@@ -309,6 +358,7 @@ impl SigningKey {
                 base64url::encode_into(context.sign().as_ref(), out)
             }
             Material::Pair(pair) => return pair.sign(input, out),
+            Material::Remote(_) => return Err(SignError::Remote),
         };
         written.ok_or(SignError::BufferTooShort)
     }
@@ -348,8 +398,8 @@ impl<'a> Stored<'a> {
         let (name, rest) = until_nul(rest)?;
         let (kid, rest) = until_nul(rest)?;
         let (form, key) = rest.split_first()?;
-        let form =
-            [Form::Pkcs8, Form::Jwk, Form::Secret].into_iter().find(|f| *f as u8 == *form)?;
+        let forms = [Form::Pkcs8, Form::Jwk, Form::Secret, Form::Remote];
+        let form = forms.into_iter().find(|f| *f as u8 == *form)?;
         let algorithm = Algorithm::from_name(name)?;
         check_kid(kid).ok()?;
         Some(Stored { backend, algorithm, kid, form, key })

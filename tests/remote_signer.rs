@@ -1,0 +1,482 @@
+//! A signing key that is elsewhere: nothing is born before its signature is there, and whatever goes
+//! wrong with the signer leaves no token, no commit and a clear error.
+
+mod support;
+
+#[path = "../examples/remote_signer.rs"]
+#[allow(dead_code, reason = "the example is a program of its own")]
+mod example;
+
+use std::collections::VecDeque;
+use std::error::Error as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use mintage::authority::{
+    Authority, Builder, Caller, Client, Error, Issue, Issued, OpenError, Scratch, TokenFormat,
+    TokenRequest,
+};
+use mintage::codec::algorithm::Algorithm;
+use mintage::codec::claims::{AccessClaims, NoExtraClaims};
+use mintage::codec::jwk::Jwk;
+use mintage::codec::jws::SignError;
+use mintage::codec::keys::{KeyError, Signer, SignerError, Signing, SigningKey};
+use mintage::entropy::SeededEntropy;
+use mintage::ids::ClientId;
+use mintage::root_key::RootKey;
+use mintage::store::{MemoryStore, PairPolicy, Store};
+use mintage::time::{ManualClock, Timestamp};
+use ring::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
+use support::{ISSUER, START, TempDir, Tested, access_token, block_on, refresh_token};
+
+/// A signer whose every answer is given by the test.
+#[derive(Clone, Default)]
+struct Desk(Arc<Mutex<Open>>);
+
+#[derive(Default)]
+struct Open {
+    requests: VecDeque<(Vec<u8>, Arc<Mutex<Slot>>)>,
+    /// Given at once where there is one.
+    standing: Option<Answers>,
+}
+
+type Answers = fn(&[u8]) -> Result<Vec<u8>, SignerError>;
+
+#[derive(Default)]
+struct Slot {
+    answer: Option<Result<Vec<u8>, SignerError>>,
+    waker: Option<Waker>,
+}
+
+struct Waiting(Arc<Mutex<Slot>>);
+
+impl Future for Waiting {
+    type Output = Result<Vec<u8>, SignerError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut slot = self.0.lock().expect("no panic");
+        match slot.answer.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                slot.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Signer for Desk {
+    fn sign(&self, input: &[u8]) -> Signing {
+        let mut open = self.0.lock().expect("no panic");
+        let slot = Arc::new(Mutex::new(Slot::default()));
+        match open.standing {
+            Some(answers) => slot.lock().expect("no panic").answer = Some(answers(input)),
+            None => open.requests.push_back((input.to_vec(), Arc::clone(&slot))),
+        }
+        Box::pin(Waiting(slot))
+    }
+}
+
+impl Desk {
+    fn that(answers: Answers) -> Desk {
+        let desk = Desk::default();
+        desk.give_always(answers);
+        desk
+    }
+
+    fn give_always(&self, answers: Answers) {
+        self.0.lock().expect("no panic").standing = Some(answers);
+    }
+
+    fn held(&self) {
+        self.0.lock().expect("no panic").standing = None;
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.lock().expect("no panic").requests.len()
+    }
+
+    /// Answers the oldest request.
+    fn answer(&self, answers: Answers) {
+        let (input, slot) = self.0.lock().expect("no panic").requests.pop_front().expect("asked");
+        let mut slot = slot.lock().expect("no panic");
+        slot.answer = Some(answers(&input));
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The private half, which only the desk has.
+const SEED: [u8; 32] = *b"a seed of thirty-two bytes, 3232";
+
+fn pair() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&SEED).expect("a seed")
+}
+
+fn signs(input: &[u8]) -> Result<Vec<u8>, SignerError> {
+    Ok(pair().sign(input).as_ref().to_vec())
+}
+
+fn remote(desk: &Desk) -> Result<SigningKey, KeyError> {
+    let x = base64_simd::URL_SAFE_NO_PAD.encode_to_string(pair().public_key().as_ref());
+    let jwk = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"hsm","x":"{x}"}}"#);
+    SigningKey::remote(Jwk::parse(jwk.as_bytes())?, desk.clone())
+}
+
+fn builder() -> Builder {
+    Authority::builder(ISSUER)
+        .clock(Arc::new(ManualClock::at(START)))
+        .entropy(SeededEntropy::new(1))
+}
+
+fn root() -> RootKey {
+    RootKey::from_bytes(1, [7; 32])
+}
+
+struct Bed {
+    desk: Desk,
+    authority: Authority<MemoryStore>,
+    app: ClientId,
+}
+
+impl Bed {
+    fn new() -> Result<Bed, Box<dyn std::error::Error>> {
+        let desk = Desk::that(signs);
+        let authority = builder().remote_key(remote(&desk)?).in_memory(root())?;
+        let app = Client::public("app").scopes(["api", "refresh_token"]).format(TokenFormat::Jwt);
+        let app = authority.register(app).wait()?.client_id;
+        Ok(Bed { desk, authority, app })
+    }
+
+    fn issue(&self, subject: &str) -> Result<Issued, Error> {
+        self.authority.issue(Issue::to(subject, &self.app)).wait()
+    }
+
+    fn refresh(&self, token: &str) -> Result<Issued, Error> {
+        let caller = Caller::public(&self.app);
+        self.authority.token(&TokenRequest::refresh(token, &caller)).wait()
+    }
+
+    fn committed(&self) -> (u64, u64, u64) {
+        let stats = self.authority.stats();
+        (stats.records, stats.families, stats.tokens_resident)
+    }
+}
+
+fn verifies<S: Store>(authority: &Authority<S>, issued: &Issued) -> Result<(), Error> {
+    authority.verify(issued.access_token.expose(), &mut Scratch::new()).map(|_| ())
+}
+
+/// Everything that a signer can answer and that is no signature of its key.
+const FAILURES: [(Answers, SignError); 9] = [
+    (|_| Err(SignerError::TimedOut), SignError::Signer(SignerError::TimedOut)),
+    (|_| Err(SignerError::Unavailable), SignError::Signer(SignerError::Unavailable)),
+    (|_| Err(SignerError::Refused), SignError::Signer(SignerError::Refused)),
+    (|_| Ok(Vec::new()), SignError::WrongSignature),
+    (|_| Ok(vec![0; 64]), SignError::WrongSignature),
+    (|input| signs(input).map(|raw| raw[..63].to_vec()), SignError::WrongSignature),
+    (|input| signs(input).map(|raw| [&raw[..], &[0]].concat()), SignError::WrongSignature),
+    (|input| signs(&input[1..]), SignError::WrongSignature),
+    (|_| Ok(vec![0x30; 100_000]), SignError::WrongSignature),
+];
+
+#[test]
+fn the_example_runs() -> Tested {
+    example::main()
+}
+
+#[test]
+fn a_jwt_is_born_only_when_its_signature_is_there() -> Tested {
+    let bed = Bed::new()?;
+    bed.desk.held();
+    let before = bed.committed();
+    let mut ticket = bed.authority.issue(Issue::to("ann", &bed.app));
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        assert!(Pin::new(&mut ticket).poll(&mut cx).is_pending());
+        assert_eq!((bed.committed(), bed.desk.waiting()), (before, 1));
+    }
+    let answerer = {
+        let desk = bed.desk.clone();
+        std::thread::spawn(move || desk.answer(signs))
+    };
+    let issued = block_on(ticket)?;
+    answerer.join().map_err(|_| "the answerer panicked")?;
+    verifies(&bed.authority, &issued)?;
+    assert!(bed.authority.verify_live(issued.access_token.expose()).wait().is_ok());
+    assert_eq!(bed.committed().1, before.1 + 1);
+    Ok(())
+}
+
+#[test]
+fn what_is_not_signed_is_not_born() -> Tested {
+    let bed = Bed::new()?;
+    for (failure, wanted) in FAILURES {
+        bed.desk.give_always(failure);
+        let before = bed.committed();
+        let error = bed.issue("ann").err().ok_or("issued without a signature")?;
+        assert_eq!((error.code(), error.status()), ("server_error", 500));
+        let source = error.source().and_then(|source| source.downcast_ref::<SignError>());
+        assert_eq!(source, Some(&wanted));
+        assert_eq!(bed.committed(), before, "{wanted:?}");
+        let listed = bed.authority.grants().of_subject("ann").page(10).wait()?;
+        assert!(listed.grants.is_empty(), "{wanted:?}");
+    }
+    bed.desk.give_always(signs);
+    verifies(&bed.authority, &bed.issue("ann")?)?;
+    Ok(())
+}
+
+#[test]
+fn a_refresh_that_is_not_signed_spends_nothing() -> Tested {
+    let bed = Bed::new()?;
+    let first = refresh_token(&bed.issue("ann")?)?;
+    for (failure, wanted) in FAILURES {
+        bed.desk.give_always(failure);
+        let before = bed.committed();
+        let error = bed.refresh(&first).err().ok_or("refreshed without a signature")?;
+        assert_eq!(error.code(), "server_error", "{wanted:?}");
+        assert_eq!(bed.committed(), before, "{wanted:?}");
+    }
+    bed.desk.give_always(signs);
+    // Another request than those that failed: were the token spent, this would be refused.
+    let caller = Caller::public(&bed.app);
+    let narrower = TokenRequest::refresh(&first, &caller).scope("api");
+    let second = bed.authority.token(&narrower).wait()?;
+    verifies(&bed.authority, &second)?;
+    // The retry of a lost answer is signed again: the same bytes, as Ed25519 has it.
+    let again = bed.authority.token(&narrower).wait()?;
+    assert_eq!(access_token(&again), access_token(&second));
+    assert_eq!(refresh_token(&again)?, refresh_token(&second)?);
+    assert!(bed.refresh(&refresh_token(&second)?).is_ok());
+    Ok(())
+}
+
+#[test]
+fn a_replay_ends_the_login_though_nobody_signs() -> Tested {
+    let bed = Bed::new()?;
+    let first = refresh_token(&bed.issue("ann")?)?;
+    let second = refresh_token(&bed.refresh(&first)?)?;
+    let third = refresh_token(&bed.refresh(&second)?)?;
+    bed.desk.held();
+    let caller = Caller::public(&bed.app);
+    // The ticket is dropped: what it did is done.
+    drop(bed.authority.token(&TokenRequest::refresh(&first, &caller)));
+    assert_eq!(bed.desk.waiting(), 0, "a replay asks for no signature");
+    bed.desk.give_always(signs);
+    assert_eq!(bed.refresh(&third).err().map(|error| error.code()), Some("invalid_grant"));
+    Ok(())
+}
+
+#[test]
+fn a_revocation_while_the_signer_works_prevents_the_birth() -> Tested {
+    let bed = Bed::new()?;
+    bed.desk.held();
+    let ticket = bed.authority.issue(Issue::to("ann", &bed.app));
+    bed.authority.revoke(mintage::authority::Target::Subject("ann")).wait()?;
+    bed.desk.answer(signs);
+    let before = bed.committed();
+    assert_eq!(ticket.wait().err().map(|error| error.code()), Some("invalid_grant"));
+    assert_eq!(bed.committed(), before);
+    Ok(())
+}
+
+#[test]
+fn a_dropped_ticket_leaves_nothing_and_holds_nothing_up() -> Tested {
+    let bed = Bed::new()?;
+    bed.desk.held();
+    let before = bed.committed();
+    let dropped = bed.authority.issue(Issue::to("ann", &bed.app));
+    let kept = bed.authority.issue(Issue::to("ben", &bed.app));
+    drop(dropped);
+    bed.desk.answer(signs);
+    assert_eq!(bed.committed(), before);
+    bed.desk.answer(signs);
+    verifies(&bed.authority, &kept.wait()?)?;
+    assert_eq!(bed.committed().1, before.1 + 1);
+    Ok(())
+}
+
+#[test]
+fn a_concurrent_refresh_that_came_first_is_retried_and_not_doubled() -> Tested {
+    let bed = Bed::new()?;
+    let first = refresh_token(&bed.issue("ann")?)?;
+    bed.desk.held();
+    let caller = Caller::public(&bed.app);
+    let slow = bed.authority.token(&TokenRequest::refresh(&first, &caller));
+    let quick = bed.authority.token(&TokenRequest::refresh(&first, &caller));
+    let both = std::thread::scope(|scope| {
+        let slow = scope.spawn(|| slow.wait());
+        let quick = scope.spawn(|| quick.wait());
+        let mut answered = 0;
+        while !(slow.is_finished() && quick.is_finished()) {
+            if bed.desk.waiting() > 0 {
+                bed.desk.answer(signs);
+                answered += 1;
+            }
+            std::thread::yield_now();
+        }
+        assert!((2..=3).contains(&answered), "{answered}");
+        (slow.join(), quick.join())
+    });
+    let (Ok(slow), Ok(quick)) = both else { return Err("a thread panicked".into()) };
+    let (slow, quick) = (slow?, quick?);
+    assert_eq!(access_token(&slow), access_token(&quick));
+    assert_eq!(refresh_token(&slow)?, refresh_token(&quick)?);
+    Ok(())
+}
+
+#[test]
+fn clients_get_their_own_tokens_and_reused_ones_are_signed_again() -> Tested {
+    let bed = Bed::new()?;
+    let batch = Client::confidential("batch").format(TokenFormat::Jwt).scopes(["api"]);
+    let registered = bed.authority.register(batch).wait()?;
+    let secret = registered.client_secret.ok_or("no secret")?;
+    let caller = Caller::secret(&registered.client_id, secret.expose());
+    let request = TokenRequest::client_credentials(&caller);
+    verifies(&bed.authority, &bed.authority.token(&request).wait()?)?;
+    bed.desk.give_always(|_| Err(SignerError::TimedOut));
+    let before = bed.committed();
+    let failed = bed.authority.token(&request).wait().err();
+    assert_eq!(failed.map(|error| error.code()), Some("server_error"));
+    assert_eq!(bed.committed(), before);
+
+    bed.desk.give_always(signs);
+    let kiosk = Client::public("kiosk")
+        .grants([])
+        .scopes(["api"])
+        .format(TokenFormat::Jwt)
+        .pairs(PairPolicy::Reuse { left_secs_min: 60 });
+    let kiosk = bed.authority.register(kiosk).wait()?.client_id;
+    let issue = || bed.authority.issue(Issue::to("ann", &kiosk)).wait();
+    let (one, two) = (issue()?, issue()?);
+    assert_eq!(access_token(&one), access_token(&two));
+    Ok(())
+}
+
+#[test]
+fn a_remote_key_needs_its_signer_at_every_open_while_it_signs() -> Tested {
+    let dir = TempDir::new();
+    let desk = Desk::that(signs);
+    let open = |key: Option<SigningKey>| {
+        let builder = builder();
+        let builder = match key {
+            Some(key) => builder.remote_key(key),
+            None => builder,
+        };
+        builder.open(dir.path(), root())
+    };
+    let authority = open(Some(remote(&desk)?))?;
+    assert_eq!(authority.keys().active_kid(), "hsm");
+    let app = Client::public("app").format(TokenFormat::Jwt).scopes(["api"]);
+    let app = authority.register(app).wait()?.client_id;
+    let issued = authority.issue(Issue::to("ann", &app)).wait()?;
+    authority.close()?;
+    drop(authority);
+
+    let refused = open(None).err();
+    assert!(matches!(&refused, Some(OpenError::NoSigner { kid }) if &**kid == "hsm"));
+    let other = SigningKey::generate(Algorithm::EdDsa, Some("hsm"), &SeededEntropy::new(5))?;
+    let other = other.public_jwk().ok_or("no public key")?.clone();
+    let refused = open(Some(SigningKey::remote(other, desk.clone())?)).err();
+    assert!(matches!(refused, Some(OpenError::NoSigner { .. })), "another key of that kid");
+
+    let authority = open(Some(remote(&desk)?))?;
+    verifies(&authority, &issued)?;
+    verifies(&authority, &authority.issue(Issue::to("ann", &app)).wait()?)?;
+    // Retired, it verifies without a signer.
+    authority.keys().generate(Algorithm::EdDsa).wait()?;
+    authority.close()?;
+    drop(authority);
+    let authority = open(None)?;
+    verifies(&authority, &issued)?;
+    assert_ne!(authority.keys().active_kid(), "hsm");
+    Ok(())
+}
+
+#[test]
+fn a_remote_key_can_be_imported_into_a_store_that_has_keys() -> Tested {
+    let desk = Desk::that(signs);
+    let authority = builder().in_memory(root())?;
+    let app = Client::public("app").format(TokenFormat::Jwt).scopes(["api"]);
+    let app = authority.register(app).wait()?.client_id;
+    let old = authority.issue(Issue::to("ann", &app)).wait()?;
+    authority.keys().import(remote(&desk)?).wait()?;
+    let new = authority.issue(Issue::to("ann", &app)).wait()?;
+    let header = base64_simd::URL_SAFE_NO_PAD
+        .decode_to_vec(new.access_token.expose().split('.').next().unwrap_or_default())?;
+    assert!(String::from_utf8(header)?.contains("\"hsm\""));
+    verifies(&authority, &old)?;
+    verifies(&authority, &new)?;
+    assert!(authority.keys().jwks().contains("\"hsm\""));
+    Ok(())
+}
+
+fn claims() -> AccessClaims<'static> {
+    AccessClaims {
+        issuer: ISSUER,
+        subject: "u1",
+        audience: &["api"],
+        client_id: "C1",
+        scope: "",
+        issued_at: Timestamp(START),
+        not_before: None,
+        expires_at: Timestamp(START + 60),
+        jti: "j1",
+        extra: &NoExtraClaims,
+    }
+}
+
+#[test]
+fn only_the_waiting_way_signs_with_a_remote_key() -> Tested {
+    let key = remote(&Desk::that(signs))?;
+    assert!(key.is_remote());
+    let mut out = vec![0; key.token_len(&claims())?];
+    assert_eq!(key.sign_into(&claims(), &mut out).err(), Some(SignError::Remote));
+    let token = block_on(key.sign_async(&claims()))?;
+    assert_eq!(token.len(), out.len());
+    // A key that is here signs the same by the same call.
+    let local = SigningKey::generate(Algorithm::EdDsa, Some("local"), &SeededEntropy::new(1))?;
+    let mut out = vec![0; local.token_len(&claims())?];
+    let signed = local.sign_into(&claims(), &mut out)?.to_owned();
+    assert_eq!(block_on(local.sign_async(&claims()))?, signed);
+    // What is stored of it is the public half.
+    let stored = SigningKey::from_private_bytes(&key.to_private_bytes())?;
+    assert!(stored.is_without_signer() && stored.public_jwk() == key.public_jwk());
+    let refused = block_on(stored.sign_async(&claims())).err();
+    assert_eq!(refused, Some(SignError::Remote));
+    assert!(!key.to_private_bytes().windows(32).any(|window| window == SEED));
+    Ok(())
+}
+
+#[test]
+fn a_signature_in_der_is_refused_by_the_form() -> Tested {
+    struct Der(EcdsaKeyPair);
+    impl Signer for Der {
+        fn sign(&self, input: &[u8]) -> Signing {
+            let signed = self.0.sign(&ring::rand::SystemRandom::new(), input);
+            let signed = signed.map(|raw| raw.as_ref().to_vec());
+            Box::pin(async move { signed.map_err(|_| SignerError::Refused) })
+        }
+    }
+    let rng = ring::rand::SystemRandom::new();
+    for (algorithm, is_good) in [
+        (&ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING, true),
+        (&ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING, false),
+    ] {
+        let pem = include_str!("data/p256.pk8.pem");
+        let public = SigningKey::from_pem(Algorithm::Es256, Some("k"), pem)?;
+        let public = public.public_jwk().ok_or("no public key")?.clone();
+        let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = base64_simd::STANDARD.decode_to_vec(der)?;
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, &der, &rng).map_err(|e| e.to_string())?;
+        let key = SigningKey::remote(public, Der(pair))?;
+        let signed = block_on(key.sign_async(&claims()));
+        let wanted = (!is_good).then_some(SignError::WrongSignature);
+        assert_eq!(signed.err(), wanted);
+    }
+    Ok(())
+}
