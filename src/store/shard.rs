@@ -1,7 +1,7 @@
 //! One shard of the hot table: a pair with its grant, families and tokens always lies in one, so
 //! every verb takes one lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::record::{FamilyRow, GrantRow, StampKind, TokenRow};
@@ -41,19 +41,14 @@ pub(crate) type AsIsMap<K, V> = HashMap<K, V, BuildHasherDefault<AsIs>>;
 #[derive(Debug)]
 pub(crate) struct Staged<T> {
     pub(crate) now: T,
-    before: Option<Box<Before<T>>>,
+    /// Oldest first; each with the position whose publication makes it visible. As many as there
+    /// are changes of one entity on their way, which callers decide: nothing here may walk over all
+    /// of them for each.
+    before: Option<Box<VecDeque<(Lsn, T)>>>,
     /// Position whose publication makes `now` visible.
     seen_from: Lsn,
     /// Position of the latest record that holds `now`.
     pub(crate) lsn: Lsn,
-}
-
-/// A state that has a successor on its way.
-#[derive(Debug)]
-struct Before<T> {
-    state: T,
-    seen_from: Lsn,
-    before: Option<Box<Before<T>>>,
 }
 
 impl<T> Staged<T> {
@@ -71,22 +66,16 @@ impl<T> Staged<T> {
         if self.seen_from <= published {
             return Some(&self.now);
         }
-        let mut before = self.before.as_deref();
-        while let Some(older) = before {
-            if older.seen_from <= published {
-                return Some(&older.state);
-            }
-            before = older.before.as_deref();
-        }
-        None
+        let before = self.before.as_deref()?;
+        let seen = before.partition_point(|(seen_from, _)| *seen_from <= published);
+        before.get(seen.checked_sub(1)?).map(|(_, state)| state)
     }
 
     /// The next state, whose record is at `lsn`.
     pub(crate) fn put(&mut self, next: T, lsn: Lsn, published: Lsn) {
         self.settle(published);
-        let before = self.before.take();
-        let state = std::mem::replace(&mut self.now, next);
-        self.before = Some(Box::new(Before { state, seen_from: self.seen_from, before }));
+        let was = (self.seen_from, std::mem::replace(&mut self.now, next));
+        self.before.get_or_insert_default().push_back(was);
         self.seen_from = lsn;
         self.lsn = lsn;
     }
@@ -100,10 +89,8 @@ impl<T> Staged<T> {
     /// `lsn`.
     pub(crate) fn strike(&mut self, lsn: Lsn, change: impl Fn(&mut T)) {
         change(&mut self.now);
-        let mut before = self.before.as_deref_mut();
-        while let Some(older) = before {
-            change(&mut older.state);
-            before = older.before.as_deref_mut();
+        for (_, state) in self.before.iter_mut().flat_map(|before| before.iter_mut()) {
+            change(state);
         }
         self.lsn = self.lsn.max(lsn);
     }
@@ -112,14 +99,9 @@ impl<T> Staged<T> {
     pub(crate) fn settle(&mut self, published: Lsn) {
         if self.seen_from <= published {
             self.before = None;
-            return;
-        }
-        let mut before = self.before.as_deref_mut();
-        while let Some(older) = before {
-            if older.seen_from <= published {
-                older.before = None;
-            }
-            before = older.before.as_deref_mut();
+        } else if let Some(before) = &mut self.before {
+            let seen = before.partition_point(|(seen_from, _)| *seen_from <= published);
+            before.drain(..seen.saturating_sub(1));
         }
     }
 }
@@ -250,6 +232,18 @@ mod tests {
         staged.put("d", Lsn(10), Lsn(7));
         assert_eq!(staged.visible(Lsn(7)), Some(&"b"));
         assert_eq!(staged.visible(Lsn(6)), None, "a read never goes back");
+    }
+
+    #[test]
+    fn very_many_changes_on_their_way_cost_what_they_are() {
+        let mut staged = Staged::new(0, Lsn(1));
+        for n in 1..200_000 {
+            staged.put(n, Lsn(1 + n), Lsn(1));
+        }
+        assert_eq!(staged.visible(Lsn(100_000)), Some(&99_999));
+        staged.settle(Lsn(100_000));
+        assert_eq!(staged.visible(Lsn(100_000)), Some(&99_999));
+        assert_eq!(staged.before.as_ref().map(|before| before.len()), Some(100_000));
     }
 
     #[test]
