@@ -7,11 +7,14 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 
 use super::audience::Audience;
+use super::client_auth::{ASSERTION_SECS_MAX, ASSERTIONS_MAX, KeySource, KeyTable, SlowRoom};
 use super::clients::Clients;
 use super::derive::DeriveKeys;
 use super::error::OpenError;
+use super::profile::Profile;
 use super::signing::SigningKeys;
 use super::{Authority, Inner};
+use crate::codec::assertion::AssertionVerifier;
 use crate::codec::handle::HandleKeys;
 use crate::codec::jws::Verifier;
 use crate::codec::keys::SigningKey;
@@ -30,6 +33,9 @@ pub const LEEWAY_SECS_MAX: u64 = 300;
 
 const ORG: &str = "mintage";
 const RETRY_SECS: u64 = 60;
+/// The least leeway for what clients sign, in seconds: their clocks are never quite right, and many
+/// say `nbf` to the second.
+const ASSERTION_LEEWAY_SECS: u64 = 30;
 /// A leeway under which no time is judged: whether a token of our own lives is the store's to say.
 const ANY_TIME: u64 = u64::MAX;
 /// How many scratches for JWTs are kept ready; more are made and dropped as needed.
@@ -47,6 +53,11 @@ pub struct Builder {
     retry_secs_max: u64,
     durable: DurableOptions,
     remote_keys: Vec<SigningKey>,
+    profile: Profile,
+    assertion_audiences: Vec<String>,
+    assertion_secs_max: u64,
+    assertions_max: u32,
+    key_source: Arc<dyn KeySource>,
 }
 
 impl Builder {
@@ -61,6 +72,11 @@ impl Builder {
             retry_secs_max: RETRY_SECS,
             durable: DurableOptions::default(),
             remote_keys: Vec::new(),
+            profile: Profile::Standard,
+            assertion_audiences: Vec::new(),
+            assertion_secs_max: ASSERTION_SECS_MAX,
+            assertions_max: ASSERTIONS_MAX,
+            key_source: Arc::new(KeyTable::new()),
         }
     }
 
@@ -102,6 +118,44 @@ impl Builder {
     /// its owner got.
     pub fn retry_secs_max(mut self, secs: u64) -> Builder {
         self.retry_secs_max = secs;
+        self
+    }
+
+    /// Whose ways the authority has where the RFCs and Salesforce differ; those of the RFCs by
+    /// default.
+    pub fn profile(mut self, profile: Profile) -> Builder {
+        self.profile = profile;
+        self
+    }
+
+    /// What assertions may name as their audience (`aud`) beside the issuer, such as the URL of the
+    /// token endpoint. Exactly these texts: a slash more is another audience.
+    pub fn assertion_audiences<T: Into<String>>(
+        mut self,
+        audiences: impl IntoIterator<Item = T>,
+    ) -> Builder {
+        self.assertion_audiences = audiences.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How far ahead an assertion may expire, in seconds; [`ASSERTION_SECS_MAX`] by default, and at
+    /// most.
+    pub fn assertion_secs_max(mut self, secs: u64) -> Builder {
+        self.assertion_secs_max = secs;
+        self
+    }
+
+    /// How many unexpired assertions of one issuer are remembered; [`ASSERTIONS_MAX`] by default.
+    /// One that sends more is answered "busy" until some have expired.
+    pub fn assertions_max(mut self, count: u32) -> Builder {
+        self.assertions_max = count;
+        self
+    }
+
+    /// Where the keys of clients come from that are registered without any; a table that is empty
+    /// by default.
+    pub fn key_source(mut self, source: impl KeySource) -> Builder {
+        self.key_source = Arc::new(source);
         self
     }
 
@@ -173,7 +227,19 @@ impl Builder {
         let names: Vec<&str> = audience.iter().collect();
         let verifier = Verifier::new(&issuer, &names, self.leeway_secs);
         let own = Verifier::for_any_audience(&issuer, ANY_TIME);
-        let clients = Clients::load(&store)?;
+        let clients = Clients::load(&store, &root)?;
+        let meant: Vec<&str> = std::iter::once(issuer.as_str())
+            .chain(self.assertion_audiences.iter().map(String::as_str))
+            .collect();
+        let assertions = AssertionVerifier::new(
+            &meant,
+            self.leeway_secs.max(ASSERTION_LEEWAY_SECS),
+            self.assertion_secs_max,
+        );
+        let assertions = match self.profile {
+            Profile::Salesforce => assertions.text_dates(),
+            Profile::Standard => assertions,
+        };
         let keys = SigningKeys::load(&store, &root, &*self.entropy, self.remote_keys)?;
         let inner = Inner {
             derive: DeriveKeys::new(&root),
@@ -191,6 +257,11 @@ impl Builder {
             own,
             clients,
             keys,
+            profile: self.profile,
+            assertions,
+            assertions_max: self.assertions_max,
+            key_source: self.key_source,
+            slow_room: SlowRoom::default(),
         };
         Ok(Authority { inner: Arc::new(inner) })
     }
@@ -208,6 +279,9 @@ impl Builder {
         }
         if self.leeway_secs > LEEWAY_SECS_MAX || self.retry_secs_max > RETRY_SECS_MAX {
             return Err(unusable("the leeway or the retry cap is too long"));
+        }
+        if !(1..=ASSERTION_SECS_MAX).contains(&self.assertion_secs_max) {
+            return Err(unusable("the lifetime of assertions"));
         }
         let org = OrgId::new(&self.org).map_err(|_| unusable("the organisation"))?;
         Ok((org, audience))

@@ -4,9 +4,14 @@
 //! [`RegisteredClient`], which is valid because it exists.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::audience::Audience;
+use super::client_auth::{
+    AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX, ClientKeys, KeptSecret,
+};
 use super::error::{Error, Reason};
+use crate::codec::jwk_set::JwkSet;
 use crate::ids::ClientId;
 use crate::scope::Scope;
 use crate::secret::SecretText;
@@ -24,6 +29,7 @@ pub const JWT_SECS: u64 = 300;
 pub const IDLE_SECS: u64 = 30 * 86_400;
 
 const NAME_LEN_MAX: usize = 255;
+const CERTIFICATES_MAX: usize = 16;
 
 /// The scopes that ask for a refresh token (OpenID Connect Core section 11, and Salesforce's name).
 pub(super) const REFRESH_SCOPES: [&str; 2] = ["offline_access", "refresh_token"];
@@ -127,7 +133,11 @@ impl RefreshPolicy {
 /// What is the same for a draft and a registered client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
-    pub(super) confidential: bool,
+    /// How it authenticates; never empty, and `None` stands alone.
+    pub(super) methods: Vec<AuthMethod>,
+    pub(super) keys: Option<ClientKeys>,
+    /// SHA-256 thumbprints of its certificates.
+    pub(super) certificates: Vec<[u8; 32]>,
     pub(super) name: String,
     pub(super) grants: Vec<GrantType>,
     pub(super) scopes: Scope,
@@ -145,6 +155,8 @@ pub(super) struct Settings {
 pub struct Client {
     pub(super) id: String,
     pub(super) settings: Settings,
+    /// The secret that somebody chose for it.
+    pub(super) secret: Option<SecretText>,
     problem: Option<&'static str>,
 }
 
@@ -155,7 +167,9 @@ impl Client {
         Client {
             id: client_id.into(),
             settings: Settings {
-                confidential: true,
+                methods: vec![AuthMethod::ClientSecret],
+                keys: None,
+                certificates: Vec::new(),
                 name: String::new(),
                 grants: vec![GrantType::ClientCredentials, GrantType::RefreshToken],
                 scopes: Scope::empty(),
@@ -166,6 +180,7 @@ impl Client {
                 pairs: PairPolicy::Unlimited,
                 introspects: Introspects::Own,
             },
+            secret: None,
             problem: None,
         }
     }
@@ -174,7 +189,7 @@ impl Client {
     /// tokens, refresh tokens rotate (RFC 9700 section 2.2.2).
     pub fn public(client_id: impl Into<String>) -> Client {
         let mut client = Client::confidential(client_id);
-        client.settings.confidential = false;
+        client.settings.methods = vec![AuthMethod::None];
         client.settings.grants = vec![GrantType::RefreshToken];
         client.settings.refresh = RefreshPolicy::rotate();
         client
@@ -183,6 +198,50 @@ impl Client {
     /// A name for people.
     pub fn name(mut self, name: impl Into<String>) -> Client {
         self.settings.name = name.into();
+        self
+    }
+
+    /// How it may authenticate, in place of its secret. A client that is registered for an assertion
+    /// or a certificate alone gets no secret.
+    pub fn authenticates(mut self, methods: impl IntoIterator<Item = AuthMethod>) -> Client {
+        self.settings.methods.clear();
+        for method in methods {
+            if !self.settings.methods.contains(&method) {
+                self.settings.methods.push(method);
+            }
+        }
+        self
+    }
+
+    /// The secret, in place of a generated one, such as one that it has already. It may be guessable,
+    /// so registering and the first use in every process take an Argon2id computation
+    /// ([`Authority::is_slow`](super::Authority::is_slow)). Prefer a generated one.
+    pub fn secret(mut self, secret: impl Into<String>) -> Client {
+        self.secret = Some(SecretText::new(secret));
+        self
+    }
+
+    /// Its public keys for [`AuthMethod::PrivateKeyJwt`], as a JWK Set (RFC 7517 section 5).
+    pub fn keys(mut self, jwks: &str) -> Client {
+        match JwkSet::parse(jwks.as_bytes()) {
+            Ok(set) if !set.is_empty() => {
+                self.settings.keys = Some(ClientKeys::Registered(Arc::new(set)));
+            }
+            _ => self.problem = Some("its keys are malformed, or none of them can be used"),
+        }
+        self
+    }
+
+    /// Its public keys are asked of the host's [`KeySource`](super::KeySource) under its client id,
+    /// as they change (`jwks_uri`).
+    pub fn hosted_keys(mut self) -> Client {
+        self.settings.keys = Some(ClientKeys::Hosted);
+        self
+    }
+
+    /// SHA-256 thumbprints of its certificates for [`AuthMethod::SelfSignedTls`].
+    pub fn certificates(mut self, thumbprints: impl IntoIterator<Item = [u8; 32]>) -> Client {
+        self.settings.certificates = thumbprints.into_iter().collect();
         self
     }
 
@@ -251,7 +310,7 @@ impl Client {
     }
 
     /// Checks the draft whole.
-    pub(super) fn check(self) -> Result<(ClientId, Settings), Error> {
+    pub(super) fn check(self) -> Result<Checked, Error> {
         let refuse = |why| Error::InvalidClientMetadata(Reason::new(why));
         let id = ClientId::new(&self.id).map_err(|error| {
             Error::InvalidClientMetadata(Reason::with("its client_id is unusable", error))
@@ -263,22 +322,81 @@ impl Client {
         if let Some(problem) = settings.problem() {
             return Err(refuse(problem));
         }
-        Ok((id, settings))
+        if let Some(problem) = self.secret.as_ref().and_then(|secret| settings.no_secret(secret)) {
+            return Err(refuse(problem));
+        }
+        Ok(Checked { id, settings, secret: self.secret })
     }
 }
 
+/// A draft in which nothing is wrong.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) id: ClientId,
+    pub(super) settings: Settings,
+    /// The secret that somebody chose.
+    pub(super) secret: Option<SecretText>,
+}
+
 impl Settings {
+    pub(super) fn is_confidential(&self) -> bool {
+        !self.methods.contains(&AuthMethod::None)
+    }
+
+    /// Whether a secret belongs to it.
+    pub(super) fn has_secret(&self) -> bool {
+        self.methods.iter().any(|method| method.takes_secret())
+    }
+
+    /// Whether it signs with its secret, which must be kept for that.
+    pub(super) fn signs_with_secret(&self) -> bool {
+        self.methods.contains(&AuthMethod::ClientSecretJwt)
+    }
+
+    /// What is wrong with a secret that somebody chose.
+    fn no_secret(&self, secret: &SecretText) -> Option<&'static str> {
+        let len = secret.expose().len();
+        if !self.has_secret() {
+            Some("its way to authenticate takes no secret")
+        } else if !(CHOSEN_SECRET_LEN_MIN..=CLIENT_SECRET_LEN_MAX).contains(&len) {
+            Some("its secret is too short or too long")
+        } else {
+            None
+        }
+    }
+
+    /// What is wrong with how it authenticates.
+    fn auth_problem(&self) -> Option<&'static str> {
+        let has = |method| self.methods.contains(&method);
+        if self.methods.is_empty() {
+            Some("it has no way to authenticate")
+        } else if has(AuthMethod::None) && self.methods.len() > 1 {
+            Some("a public client has no other way to authenticate")
+        } else if has(AuthMethod::PrivateKeyJwt) != self.keys.is_some() {
+            Some("private_key_jwt goes with keys")
+        } else if has(AuthMethod::SelfSignedTls) == self.certificates.is_empty() {
+            Some("self_signed_tls_client_auth goes with certificates")
+        } else if self.certificates.len() > CERTIFICATES_MAX {
+            Some("it has too many certificates")
+        } else {
+            None
+        }
+    }
+
     /// What is wrong with them, if anything.
     pub(super) fn problem(&self) -> Option<&'static str> {
         let has = |grant| self.grants.contains(&grant);
-        if self.access_secs.is_some_and(|secs| !(1..=ACCESS_SECS_MAX).contains(&secs)) {
+        let confidential = self.is_confidential();
+        if let Some(problem) = self.auth_problem() {
+            Some(problem)
+        } else if self.access_secs.is_some_and(|secs| !(1..=ACCESS_SECS_MAX).contains(&secs)) {
             Some("its access lifetime is out of range")
         } else if self.name.len() > NAME_LEN_MAX {
             Some("its name is too long")
-        } else if !self.confidential && has(GrantType::ClientCredentials) {
+        } else if !confidential && has(GrantType::ClientCredentials) {
             // RFC 6749 section 4.4: "MUST only be used by confidential clients".
             Some("a public client cannot use client_credentials")
-        } else if !self.confidential && !self.refresh.rotates && has(GrantType::RefreshToken) {
+        } else if !confidential && !self.refresh.rotates && has(GrantType::RefreshToken) {
             // RFC 9700 section 2.2.2: sender-constrained or rotated for public clients.
             Some("refresh tokens of a public client must rotate")
         } else if self.pairs == PairPolicy::Newest(0) {
@@ -296,15 +414,9 @@ impl Settings {
 pub struct RegisteredClient {
     pub(super) id: ClientId,
     pub(super) settings: Settings,
-    pub(super) secret: Option<KeptSecret>,
+    /// The secret in force, and beside it one that is staged or was rotated out.
+    pub(super) secrets: Vec<KeptSecret>,
     pub(super) registered_at: Timestamp,
-}
-
-/// What is kept of a generated client secret: its keyed digest, and the version of the key.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct KeptSecret {
-    pub(super) key_version: u8,
-    pub(super) digest: crate::secret::SecretBytes<32>,
 }
 
 impl RegisteredClient {
@@ -320,10 +432,16 @@ impl RegisteredClient {
         &self.settings.name
     }
 
-    /// Whether it keeps a secret.
+    /// Whether it can prove who it is (RFC 6749 section 2.1).
     #[must_use]
     pub fn is_confidential(&self) -> bool {
-        self.settings.confidential
+        self.settings.is_confidential()
+    }
+
+    /// How it may authenticate.
+    #[must_use]
+    pub fn methods(&self) -> &[AuthMethod] {
+        &self.settings.methods
     }
 
     /// Whether it may use a grant type.
@@ -381,7 +499,8 @@ impl fmt::Debug for RegisteredClient {
 pub struct Registered {
     /// Its identifier.
     pub client_id: ClientId,
-    /// Its secret; `None` for a public client. The authority keeps a digest alone.
+    /// Its secret, where one was generated. The authority keeps a digest, and the secret itself for
+    /// `client_secret_jwt` alone.
     pub client_secret: Option<SecretText>,
 }
 
@@ -417,6 +536,17 @@ mod tests {
         assert!(refused(client().pairs(PairPolicy::Newest(0))).is_some());
         assert!(refused(client().pairs(PairPolicy::Reuse { left_secs_min: 1 })).is_some());
         assert!(refused(client().name("x".repeat(256))).is_some());
+        use AuthMethod::{ClientSecret, None as NoProof, PrivateKeyJwt, SelfSignedTls};
+        assert!(refused(client().authenticates([])).is_some());
+        assert!(refused(client().authenticates([NoProof, ClientSecret])).is_some());
+        assert!(refused(client().authenticates([PrivateKeyJwt])).is_some());
+        assert!(refused(client().hosted_keys()).is_some());
+        assert_eq!(refused(client().authenticates([PrivateKeyJwt]).hosted_keys()), None);
+        assert!(refused(client().keys("{}")).is_some());
+        assert!(refused(client().authenticates([SelfSignedTls])).is_some());
+        assert!(refused(client().secret("x".repeat(CHOSEN_SECRET_LEN_MIN - 1))).is_some());
+        assert!(refused(client().secret("x".repeat(CLIENT_SECRET_LEN_MAX + 1))).is_some());
+        assert!(refused(Client::public("a").secret("long enough")).is_some());
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! A client as bytes: its document in the store, and the metadata document it may come from
 //! (RFC 7591).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::audience::Audience;
 use super::client::{
-    Client, GrantType, Introspects, KeptSecret, RefreshPolicy, RegisteredClient, Settings,
-    TokenFormat,
+    Client, GrantType, Introspects, RefreshPolicy, RegisteredClient, Settings, TokenFormat,
 };
+use super::client_auth::{AuthMethod, ClientKeys, KeptSecret, SECRETS_MAX, SecretForm};
 use super::error::{Error, Reason};
+use crate::codec::jwk_set::JwkSet;
 use crate::ids::ClientId;
 use crate::scope::Scope;
 use crate::secret::SecretBytes;
@@ -18,7 +21,7 @@ use crate::time::Timestamp;
 /// The longest metadata document, in bytes.
 pub const METADATA_LEN_MAX: usize = 16 * 1024;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The members of a metadata document that mean something here; all others are left out.
 #[derive(Deserialize)]
@@ -30,11 +33,16 @@ struct Metadata {
     scope: String,
     grant_types: Option<Vec<String>>,
     token_endpoint_auth_method: Option<String>,
+    jwks: Option<serde_json::Value>,
+    jwks_uri: Option<String>,
 }
 
 impl Client {
     /// Reads a client metadata document (RFC 7591 section 2). `client_id`, `client_name`, `scope`,
-    /// `grant_types` and `token_endpoint_auth_method` count; other members are left out. Without
+    /// `grant_types`, `token_endpoint_auth_method`, `jwks` and `jwks_uri` count; other members are
+    /// left out. The keys at a `jwks_uri` are asked of the host's
+    /// [`KeySource`](super::KeySource); certificates of `self_signed_tls_client_auth` stand in `jwks`
+    /// as `x5c` (RFC 8705 section 2.2.2). Without
     /// `grant_types` a client may use `authorization_code` alone, as the RFC has it.
     ///
     /// The document is taken at its word, its `client_id`, scopes and grants too: it must come from
@@ -54,12 +62,23 @@ impl Client {
             Error::InvalidClientMetadata(Reason::with("the document is malformed", error))
         })?;
         // RFC 7591 section 2: "If unspecified or omitted, the default is client_secret_basic".
-        let client = match metadata.token_endpoint_auth_method.as_deref() {
-            Some("none") => Client::public(metadata.client_id),
-            None | Some("client_secret_basic" | "client_secret_post") => {
-                Client::confidential(metadata.client_id)
+        let method = metadata.token_endpoint_auth_method.as_deref();
+        let method = AuthMethod::from_name(method.unwrap_or("client_secret_basic"))
+            .ok_or_else(|| refuse("unknown token_endpoint_auth_method"))?;
+        let client = match method {
+            AuthMethod::None => Client::public(metadata.client_id),
+            method => Client::confidential(metadata.client_id).authenticates([method]),
+        };
+        // RFC 7591 section 2: "The "jwks_uri" and "jwks" parameters MUST NOT both be present".
+        let client = match (method, &metadata.jwks, &metadata.jwks_uri) {
+            (_, Some(_), Some(_)) => return Err(refuse("both jwks and jwks_uri")),
+            (AuthMethod::PrivateKeyJwt, Some(jwks), None) => client.keys(&jwks.to_string()),
+            (AuthMethod::PrivateKeyJwt, None, Some(_)) => client.hosted_keys(),
+            (AuthMethod::SelfSignedTls, Some(jwks), None) => {
+                let found = thumbprints(jwks).ok_or_else(|| refuse("an x5c is malformed"))?;
+                client.certificates(found)
             }
-            Some(_) => return Err(refuse("unknown token_endpoint_auth_method")),
+            _ => client,
         };
         let mut grants = Vec::new();
         for name in metadata.grant_types.iter().flatten() {
@@ -73,11 +92,25 @@ impl Client {
     }
 }
 
+/// SHA-256 of the first certificate of each key; `None` when one is malformed.
+fn thumbprints(jwks: &serde_json::Value) -> Option<Vec<[u8; 32]>> {
+    let keys = jwks.get("keys").and_then(|keys| keys.as_array()).map_or(&[][..], Vec::as_slice);
+    let certificates = keys.iter().filter_map(|key| key.get("x5c")?.get(0));
+    let thumbprint = |certificate: &serde_json::Value| {
+        let der = base64_simd::STANDARD.decode_to_vec(certificate.as_str()?).ok()?;
+        ring::digest::digest(&ring::digest::SHA256, &der).as_ref().try_into().ok()
+    };
+    certificates.map(thumbprint).collect()
+}
+
 /// A registered client as it lies in the store. The name of the document is its `client_id`.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     format: u32,
-    confidential: bool,
+    methods: Vec<String>,
+    /// The JWK Set that was registered; empty where the host gives the keys.
+    jwks: Option<String>,
+    certificates: Vec<[u8; 32]>,
     name: String,
     grants: Vec<String>,
     scope: String,
@@ -89,7 +122,7 @@ struct Stored {
     idle_secs: u64,
     pairs: StoredPairs,
     introspects: u8,
-    secret: Option<StoredSecret>,
+    secrets: Vec<StoredSecret>,
     registered_at: u64,
 }
 
@@ -106,6 +139,47 @@ enum StoredPairs {
 struct StoredSecret {
     key_version: u8,
     digest: [u8; 32],
+    /// What Argon2id was computed with, where the digest is one of it.
+    argon2id: Option<StoredArgon2id>,
+    ends_at: Option<u64>,
+    sealed: Option<Vec<u8>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredArgon2id {
+    salt: [u8; 16],
+    memory_kib: u32,
+    passes: u32,
+}
+
+impl StoredSecret {
+    fn of(kept: &KeptSecret) -> StoredSecret {
+        let (digest, argon2id) = match &kept.form {
+            SecretForm::Digest(digest) => (*digest.expose(), None),
+            SecretForm::Argon2id { salt, hash, memory_kib, passes } => {
+                let (salt, memory_kib, passes) = (*salt, *memory_kib, *passes);
+                (*hash.expose(), Some(StoredArgon2id { salt, memory_kib, passes }))
+            }
+        };
+        StoredSecret {
+            key_version: kept.key_version,
+            digest,
+            argon2id,
+            ends_at: kept.ends_at.map(|end| end.0),
+            sealed: kept.sealed.as_deref().map(<[u8]>::to_vec),
+        }
+    }
+
+    fn into_kept(self) -> KeptSecret {
+        let digest = SecretBytes::new(self.digest);
+        let form = match self.argon2id {
+            None => SecretForm::Digest(digest),
+            Some(StoredArgon2id { salt, memory_kib, passes }) => {
+                SecretForm::Argon2id { salt, hash: digest, memory_kib, passes }
+            }
+        };
+        KeptSecret::read(self.key_version, form, self.ends_at.map(Timestamp), self.sealed)
+    }
 }
 
 /// The document of a client; `None` cannot happen for a client that was checked.
@@ -113,7 +187,12 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
     let settings = &client.settings;
     let stored = Stored {
         format: FORMAT,
-        confidential: settings.confidential,
+        methods: settings.methods.iter().map(|method| method.name().to_owned()).collect(),
+        jwks: settings.keys.as_ref().map(|keys| match keys {
+            ClientKeys::Registered(set) => set.to_json(),
+            ClientKeys::Hosted => String::new(),
+        }),
+        certificates: settings.certificates.clone(),
         name: settings.name.clone(),
         grants: settings.grants.iter().map(|grant| grant.name().to_owned()).collect(),
         scope: settings.scopes.as_str().to_owned(),
@@ -135,10 +214,7 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
             Introspects::OwnAndAudience => 1,
             Introspects::All => 2,
         },
-        secret: client.secret.as_ref().map(|secret| StoredSecret {
-            key_version: secret.key_version,
-            digest: *secret.digest.expose(),
-        }),
+        secrets: client.secrets.iter().map(StoredSecret::of).collect(),
         registered_at: client.registered_at.0,
     };
     serde_json::to_vec(&stored).ok()
@@ -152,8 +228,20 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
     }
     let grants: Option<Vec<GrantType>> =
         stored.grants.iter().map(|name| GrantType::from_name(name)).collect();
+    let methods: Option<Vec<AuthMethod>> =
+        stored.methods.iter().map(|name| AuthMethod::from_name(name)).collect();
+    let keys = match stored.jwks.as_deref() {
+        None => None,
+        Some("") => Some(ClientKeys::Hosted),
+        Some(jwks) => {
+            let set = JwkSet::parse(jwks.as_bytes()).ok().filter(|set| !set.is_empty())?;
+            Some(ClientKeys::Registered(Arc::new(set)))
+        }
+    };
     let settings = Settings {
-        confidential: stored.confidential,
+        methods: methods?,
+        keys,
+        certificates: stored.certificates,
         name: stored.name,
         grants: grants?,
         scopes: Scope::parse(&stored.scope).ok()?,
@@ -179,17 +267,17 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
             _ => return None,
         },
     };
-    // A confidential client without a secret would pass for a public one.
-    if settings.problem().is_some() || settings.confidential != stored.secret.is_some() {
+    let secrets: Vec<KeptSecret> =
+        stored.secrets.into_iter().map(StoredSecret::into_kept).collect();
+    // A client that goes by a secret has one, and no other has.
+    let fits = settings.has_secret() != secrets.is_empty() && secrets.len() <= SECRETS_MAX;
+    if settings.problem().is_some() || !fits {
         return None;
     }
     Some(RegisteredClient {
         id: ClientId::new(client_id).ok()?,
         settings,
-        secret: stored.secret.map(|secret| KeptSecret {
-            key_version: secret.key_version,
-            digest: SecretBytes::new(secret.digest),
-        }),
+        secrets,
         registered_at: Timestamp(stored.registered_at),
     })
 }
@@ -200,18 +288,46 @@ mod tests {
 
     #[test]
     fn a_metadata_document_becomes_a_client() -> Result<(), Error> {
-        let (id, settings) = Client::from_metadata(
+        let checked = Client::from_metadata(
             r#"{"client_id":"app","client_name":"App","scope":"web api","jwks_uri":"https://x",
                 "grant_types":["refresh_token"],"token_endpoint_auth_method":"none"}"#,
         )?
         .check()?;
-        assert_eq!(id.as_str(), "app");
-        assert!(!settings.confidential && settings.refresh.rotates);
+        let settings = checked.settings;
+        assert_eq!(checked.id.as_str(), "app");
+        assert!(!settings.is_confidential() && settings.refresh.rotates);
         assert_eq!(settings.scopes.as_str(), "api web");
         assert_eq!(settings.grants, [GrantType::RefreshToken]);
-        let (_, settings) = Client::from_metadata(r#"{"client_id":"app"}"#)?.check()?;
-        assert!(settings.confidential);
+        let settings = Client::from_metadata(r#"{"client_id":"app"}"#)?.check()?.settings;
+        assert!(settings.is_confidential());
         assert_eq!(settings.grants, [GrantType::AuthorizationCode]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_metadata_document_brings_its_keys() -> Result<(), Error> {
+        let read = |method: &str, keys: &str| {
+            let json =
+                format!(r#"{{"client_id":"app","token_endpoint_auth_method":"{method}",{keys}}}"#);
+            Ok::<_, Error>(Client::from_metadata(&json)?.check()?.settings)
+        };
+        let (jwk, uri) = (format!(r#""jwks":{{"keys":[{ED25519}]}}"#), r#""jwks_uri":"https://x""#);
+        let registered = read("private_key_jwt", &jwk)?;
+        assert!(matches!(registered.keys, Some(ClientKeys::Registered(_))));
+        assert!(!registered.has_secret() && registered.is_confidential());
+        assert_eq!(read("private_key_jwt", uri)?.keys, Some(ClientKeys::Hosted));
+        assert!(read("private_key_jwt", r#""x":1"#).is_err());
+        assert!(read("private_key_jwt", &format!("{jwk},{uri}")).is_err());
+        assert!(read("private_key_jwt", r#""jwks":{"keys":[]}"#).is_err());
+        let certificate = r#""jwks":{"keys":[{"kty":"EC","x5c":["AAEC"]},{"kty":"EC"}]}"#;
+        let sha256 = ring::digest::digest(&ring::digest::SHA256, &[0, 1, 2]);
+        let mutual = read("self_signed_tls_client_auth", certificate)?;
+        assert_eq!(
+            mutual.certificates.iter().map(|c| &c[..]).collect::<Vec<_>>(),
+            [sha256.as_ref()]
+        );
+        assert!(read("self_signed_tls_client_auth", &jwk).is_err());
+        assert!(read("client_secret_jwt", r#""x":1"#)?.signs_with_secret());
         Ok(())
     }
 
@@ -226,7 +342,7 @@ mod tests {
             r#"{"client_id":7}"#,
             r#"{"client_id":"a","client_id":"b"}"#,
             r#"{"client_id":"a","grant_types":["implicit"]}"#,
-            r#"{"client_id":"a","token_endpoint_auth_method":"private_key_jwt"}"#,
+            r#"{"client_id":"a","token_endpoint_auth_method":"tls_client_auth"}"#,
             &long,
             &deep,
         ];
@@ -238,7 +354,11 @@ mod tests {
 
     #[test]
     fn a_document_reads_back_as_written() -> Result<(), Box<dyn std::error::Error>> {
+        use AuthMethod::{ClientSecret, ClientSecretJwt, PrivateKeyJwt, SelfSignedTls};
         let draft = Client::confidential("a b")
+            .authenticates([ClientSecret, ClientSecretJwt, PrivateKeyJwt, SelfSignedTls])
+            .keys(&format!(r#"{{"keys":[{ED25519}]}}"#))
+            .certificates([[9; 32]])
             .name("A")
             .scopes(["api"])
             .audiences(["https://a.example"])
@@ -247,15 +367,31 @@ mod tests {
             .refresh(RefreshPolicy::rotate().absolute_secs(9).idle_secs(3))
             .pairs(PairPolicy::Newest(5))
             .introspects(Introspects::OwnAndAudience);
-        let (id, settings) = draft.check()?;
-        let secret = KeptSecret { key_version: 1, digest: SecretBytes::new([7; 32]) };
-        let client =
-            RegisteredClient { id, settings, secret: Some(secret), registered_at: Timestamp(5) };
+        let checked = draft.check()?;
+        let digest = SecretBytes::new([7; 32]);
+        let argon2id =
+            SecretForm::Argon2id { salt: [1; 16], hash: digest.clone(), memory_kib: 8, passes: 1 };
+        let secrets = vec![
+            KeptSecret::read(1, SecretForm::Digest(digest), None, Some(vec![1, 2])),
+            KeptSecret::read(2, argon2id, Some(Timestamp(9)), None),
+        ];
+        let client = RegisteredClient {
+            id: checked.id,
+            settings: checked.settings,
+            secrets,
+            registered_at: Timestamp(5),
+        };
         let body = to_document(&client).ok_or("no document")?;
         let read = from_document("a b", &body).ok_or("unreadable")?;
         assert_eq!(read.settings, client.settings);
-        assert!(read.secret == client.secret && read.registered_at == client.registered_at);
+        assert!(read.secrets == client.secrets && read.registered_at == client.registered_at);
         assert!(from_document("a b", b"{}").is_none());
+        let bare = RegisteredClient { secrets: Vec::new(), ..client };
+        let body = to_document(&bare).ok_or("no document")?;
+        assert!(from_document("a b", &body).is_none(), "a secret is missing");
         Ok(())
     }
+
+    const ED25519: &str =
+        r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 }

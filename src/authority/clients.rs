@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use base64_simd::URL_SAFE_NO_PAD;
 
-use super::client::{Client, KeptSecret, Registered, RegisteredClient};
+use super::client::{Checked, Client, Registered, RegisteredClient};
+use super::client_auth::{Keeping, KeptSecret, SecretForm};
 use super::client_document::{from_document, to_document};
 use super::error::{Error, OpenError, Reason};
 use super::lookup::{at_once, ticket};
 use super::{Authority, Inner, documents};
 use crate::entropy::random;
 use crate::ids::ClientId;
-use crate::secret::SecretText;
+use crate::root_key::RootKey;
+use crate::secret::{SecretBytes, SecretText};
 use crate::store::{Outcome, Put, Revoke, Store, Target, Ticket, Verb};
 use crate::sync::{HashMap, Mutex, PoisonError, RwLock};
+use crate::time::Timestamp;
 
 /// Prefix of a generated client secret, for secret scanners.
 const SECRET_PREFIX: &str = "mcs_";
@@ -25,18 +28,28 @@ pub(super) struct Clients {
     /// Held while a change is decided by the store and made here, so that both see changes in one
     /// order. Deciding does not wait for the disk (I7).
     changes: Mutex<()>,
+    /// Stands in for unknown clients where one must be judged. Nothing opens it.
+    decoy: Arc<RegisteredClient>,
 }
 
 impl Clients {
-    /// Reads every client of `store`.
-    pub(super) fn load<S: Store>(store: &S) -> Result<Clients, OpenError> {
+    /// Reads every client of `store`, and unseals with `root` what must be.
+    pub(super) fn load<S: Store>(store: &S, root: &RootKey) -> Result<Clients, OpenError> {
         let mut by_id = HashMap::default();
         for document in documents::all(store, documents::CLIENT)? {
-            let client = from_document(&document.name, &document.body)
+            let mut client = from_document(&document.name, &document.body)
                 .ok_or(OpenError::Document { what: "client" })?;
+            for secret in &mut client.secrets {
+                secret.unseal(root, &client.id);
+            }
             by_id.insert(client.id.clone(), Arc::new(client));
         }
-        Ok(Clients { by_id: RwLock::new(by_id), changes: Mutex::new(()) })
+        let decoy = Arc::new(decoy(root.current())?);
+        Ok(Clients { by_id: RwLock::new(by_id), changes: Mutex::new(()), decoy })
+    }
+
+    pub(super) fn decoy(&self) -> Arc<RegisteredClient> {
+        Arc::clone(&self.decoy)
     }
 
     pub(super) fn get(&self, id: &ClientId) -> Option<Arc<RegisteredClient>> {
@@ -54,7 +67,11 @@ impl Clients {
 }
 
 impl<S: Store> Authority<S> {
-    /// Registers a client. A confidential one gets a secret of 256 random bits, shown this once.
+    /// Registers a client. One that authenticates with a secret gets one of 256 random bits, shown
+    /// this once, unless it brings its own.
+    ///
+    /// # Blocks
+    /// For an Argon2id computation, some 20 ms, when it brings its own secret.
     ///
     /// # Durability
     /// The ticket resolves when the client is on stable storage.
@@ -119,24 +136,19 @@ impl<S: Store> Authority<S> {
 
 impl<S: Store> Inner<S> {
     fn register(self: &Arc<Self>, client: Client) -> Result<Ticket<Registered, Error>, Error> {
-        let (id, settings) = client.check()?;
-        let mut registered =
-            RegisteredClient { id, settings, secret: None, registered_at: self.clock.read().unix };
-        let secret = match registered.settings.confidential {
-            true => Some(self.draw_secret(&mut registered)?),
-            false => None,
-        };
-        let body = to_document(&registered)
-            .ok_or_else(|| Error::ServerError(Reason::new("the client has no document")))?;
-        if body.len() > documents::BODY_LEN_MAX {
-            return Err(Error::InvalidClientMetadata(Reason::new("the client is too large")));
+        let Checked { id, settings, secret: chosen } = client.check()?;
+        let registered_at = self.clock.read().unix;
+        let mut registered = RegisteredClient { id, settings, secrets: Vec::new(), registered_at };
+        let mut generated = None;
+        if let Some(secret) = &chosen {
+            let _place = self.slow_room.enter()?;
+            registered.secrets.push(KeptSecret::chosen(&self.keeping(&registered), secret)?);
+        } else if registered.settings.has_secret() {
+            let secret = self.draw_secret()?;
+            registered.secrets.push(KeptSecret::generated(&self.keeping(&registered), &secret)?);
+            generated = Some(secret);
         }
-        let put = Put {
-            kind: documents::CLIENT,
-            name: Arc::from(registered.id.as_str()),
-            body: Some(Arc::from(body)),
-            create: true,
-        };
+        let put = document_of(&registered, true)?;
         let _changes = self.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = Arc::clone(self);
         Ok(self.store.apply(Verb::Put(put)).and_then(move |outcome| match outcome? {
@@ -144,21 +156,72 @@ impl<S: Store> Inner<S> {
                 let client_id = registered.id.clone();
                 // Known before it is durable: whatever is born under it comes later in the log.
                 inner.clients.insert(registered);
-                Ok(Registered { client_id, client_secret: secret })
+                Ok(Registered { client_id, client_secret: generated })
             }
             _ => Err(Error::InvalidClientMetadata(Reason::new("the client_id is taken"))),
         }))
     }
 
-    fn draw_secret(&self, client: &mut RegisteredClient) -> Result<SecretText, Error> {
-        let drawn = zeroize::Zeroizing::new(random::<32>(&*self.entropy)?);
-        let text = format!("{SECRET_PREFIX}{}", URL_SAFE_NO_PAD.encode_to_string(drawn.as_slice()));
-        let secret = SecretText::new(text);
-        let key_version = self.handles.current_version();
-        let digest = self.derive.client_secret(key_version, &client.id, secret.expose());
-        let digest = digest
-            .ok_or_else(|| Error::ServerError(Reason::new("the root key lacks its version")))?;
-        client.secret = Some(KeptSecret { key_version, digest });
-        Ok(secret)
+    /// Changes a registered client. The store and what is known here see changes in one order.
+    pub(super) fn change_client<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: &ClientId,
+        change: impl FnOnce(&mut RegisteredClient) -> Result<T, Error>,
+    ) -> Result<Ticket<T, Error>, Error> {
+        let _changes = self.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.clients.get(id);
+        let held = held.ok_or_else(|| Error::InvalidClient(Reason::new("unknown client")))?;
+        let mut client = RegisteredClient::clone(&held);
+        let answer = change(&mut client)?;
+        let put = document_of(&client, false)?;
+        let inner = Arc::clone(self);
+        Ok(self.store.apply(Verb::Put(put)).and_then(move |outcome| match outcome? {
+            Outcome::Put(true) => {
+                inner.clients.insert(client);
+                Ok(answer)
+            }
+            _ => Err(Error::ServerError(Reason::new("the client was not written"))),
+        }))
     }
+
+    /// A fresh client secret of 256 random bits, without a character that forms encode.
+    pub(super) fn draw_secret(&self) -> Result<SecretText, Error> {
+        let drawn = zeroize::Zeroizing::new(random::<32>(&*self.entropy)?);
+        let text = URL_SAFE_NO_PAD.encode_to_string(drawn.as_slice());
+        Ok(SecretText::new(format!("{SECRET_PREFIX}{text}")))
+    }
+
+    /// What a secret of `client` is kept under.
+    pub(super) fn keeping<'a>(&'a self, client: &'a RegisteredClient) -> Keeping<'a> {
+        Keeping {
+            derive: &self.derive,
+            root: &self.root,
+            entropy: &*self.entropy,
+            key_version: self.handles.current_version(),
+            client: &client.id,
+            signs: client.settings.signs_with_secret(),
+        }
+    }
+}
+
+fn decoy(key_version: u8) -> Result<RegisteredClient, OpenError> {
+    let unusable = |_| OpenError::Document { what: "decoy" };
+    let Checked { id, settings, .. } = Client::confidential("decoy").check().map_err(unusable)?;
+    let form = SecretForm::Digest(SecretBytes::new([0; 32]));
+    let secrets = vec![KeptSecret::read(key_version, form, None, None)];
+    Ok(RegisteredClient { id, settings, secrets, registered_at: Timestamp(0) })
+}
+
+fn document_of(client: &RegisteredClient, create: bool) -> Result<Put, Error> {
+    let body = to_document(client)
+        .ok_or_else(|| Error::ServerError(Reason::new("the client has no document")))?;
+    if body.len() > documents::BODY_LEN_MAX {
+        return Err(Error::InvalidClientMetadata(Reason::new("the client is too large")));
+    }
+    Ok(Put {
+        kind: documents::CLIENT,
+        name: Arc::from(client.id.as_str()),
+        body: Some(Arc::from(body)),
+        create,
+    })
 }

@@ -22,6 +22,7 @@ const DELETE: u8 = 4;
 
 const PAIR_CONTEXT: &str = "mintage 2026-11 digest of a pair";
 const REQUEST_CONTEXT: &str = "mintage 2026-11 digest of a request";
+const ASSERTION_CONTEXT: &str = "mintage 2026-11 digest of an assertion";
 const JTI_CONTEXT: &str = "mintage 2026-11 digest of a jti";
 
 /// The derivation subkeys of every version of a root key.
@@ -127,6 +128,26 @@ impl DeriveKeys {
         update_prefixed(&mut hasher, client.as_str());
         hasher.update(secret.as_bytes());
         Some(SecretBytes::new(*hasher.finalize().as_bytes()))
+    }
+
+    /// The key that chosen secrets are hashed with. No client secret's input begins so: that is a
+    /// length of at most 255 in 8 bytes.
+    pub(super) fn pepper(&self, version: u8) -> Option<SecretBytes<32>> {
+        let key = &self.keys(version)?.client_secret;
+        let pepper = blake3::keyed_hash(key.expose(), b"pepper of chosen secrets");
+        Some(SecretBytes::new(*pepper.as_bytes()))
+    }
+
+    /// What an assertion's `jti` is remembered under, and its issuer.
+    pub(super) fn assertion_digests(issuer: &str, jti: &str) -> (Digest, Digest) {
+        let digest = |parts: &[&str]| {
+            let mut hasher = blake3::Hasher::new_derive_key(ASSERTION_CONTEXT);
+            for part in parts {
+                update_prefixed(&mut hasher, part);
+            }
+            Digest(first_16(&hasher.finalize()))
+        };
+        (digest(&[issuer]), digest(&[issuer, jti]))
     }
 
     fn of_redeem(&self, version: u8, use_: u8, from: &Redeemed<'_>) -> Option<SecretBytes<32>> {

@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use super::profile::{Profile, salesforce};
 use crate::entropy::EntropyError;
 use crate::store::StoreError;
 
@@ -15,12 +16,23 @@ use crate::store::StoreError;
 pub struct Reason {
     text: &'static str,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    cause: Cause,
+}
+
+/// Causes that a profile has words of its own for. The words of the RFCs do not tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Other,
+    UnknownClient,
+    BasicHeader,
+    AssertionType,
+    JtiUsed,
 }
 
 impl Reason {
     pub(super) fn new(text: &'static str) -> Reason {
         tracing::debug!(reason = text, "refused");
-        Reason { text, source: None }
+        Reason { text, source: None, cause: Cause::Other }
     }
 
     pub(super) fn with(
@@ -28,7 +40,15 @@ impl Reason {
         source: impl StdError + Send + Sync + 'static,
     ) -> Reason {
         tracing::debug!(reason = text, source = %source, "refused");
-        Reason { text, source: Some(Arc::new(source)) }
+        Reason { text, source: Some(Arc::new(source)), cause: Cause::Other }
+    }
+
+    pub(super) fn because(self, cause: Cause) -> Reason {
+        Reason { cause, ..self }
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        self.cause
     }
 
     /// The reason in words. Not for a client.
@@ -71,30 +91,34 @@ pub enum Error {
 }
 
 /// What a client is told.
-struct Answer {
-    code: &'static str,
-    status: u16,
-    description: &'static str,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The error code on the wire (`error`).
+    pub code: &'static str,
+    /// The HTTP status that goes with it.
+    pub status: u16,
+    /// The public description (`error_description`).
+    pub description: &'static str,
 }
 
 impl Error {
     /// The error code on the wire.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.answer().code
+        self.standard().code
     }
 
     /// The HTTP status that goes with it.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.answer().status
+        self.standard().status
     }
 
     /// The public description, constant for each code: it tells unknown, expired, revoked and
     /// foreign tokens apart for nobody.
     #[must_use]
     pub fn description(&self) -> &'static str {
-        self.answer().description
+        self.standard().description
     }
 
     /// The private reason, where there is one. Not for a client.
@@ -117,7 +141,16 @@ impl Error {
         }
     }
 
-    fn answer(&self) -> Answer {
+    /// Code, status and description under a profile.
+    #[must_use]
+    pub fn answer(&self, profile: Profile) -> Answer {
+        match profile {
+            Profile::Standard => self.standard(),
+            Profile::Salesforce => salesforce(self),
+        }
+    }
+
+    fn standard(&self) -> Answer {
         let (code, status, description) = match self {
             Error::InvalidRequest(_) => ("invalid_request", 400, "the request is malformed"),
             Error::InvalidClient(_) => ("invalid_client", 401, "client authentication failed"),

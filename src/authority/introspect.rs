@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::active::{ActiveToken, TokenKind, find_handle};
 use super::audience::overlap;
-use super::caller::Caller;
 use super::client::{Introspects, RegisteredClient};
+use super::client_auth::Caller;
 use super::error::{Error, Reason};
 use super::lookup::ticket;
 use super::read::Read;
@@ -91,7 +91,11 @@ impl<S: Store> Authority<S> {
     /// (RFC 7662 section 2.1 requires authorization); [`Error::TemporarilyUnavailable`] when a cold
     /// record could not be read: never `active: false` for that.
     pub fn introspect(&self, token: &str, caller: &Caller) -> Ticket<Introspection, Error> {
-        ticket(self.inner.introspect(token, caller))
+        ticket(
+            self.inner
+                .authenticate(caller)
+                .map(|caller| caller.then(|client| self.inner.introspect(token, client))),
+        )
     }
 }
 
@@ -99,9 +103,8 @@ impl<S: Store> Inner<S> {
     fn introspect(
         self: &Arc<Self>,
         token: &str,
-        caller: &Caller,
+        client: Arc<RegisteredClient>,
     ) -> Result<Ticket<Introspection, Error>, Error> {
-        let client = self.authenticate(caller)?;
         if !client.is_confidential() {
             return Err(Error::InvalidClient(Reason::new("a public client may not introspect")));
         }

@@ -34,9 +34,10 @@ mod active;
 mod audience;
 mod birth;
 mod builder;
-mod caller;
 mod client;
+mod client_auth;
 mod client_document;
+mod client_secrets;
 mod clients;
 mod derive;
 mod documents;
@@ -47,6 +48,7 @@ mod issue;
 mod issued;
 mod lookup;
 mod mint;
+mod profile;
 mod read;
 mod refresh;
 mod revoke;
@@ -57,17 +59,22 @@ mod verify;
 pub use active::{ActiveToken, TokenKind};
 pub use audience::{AUDIENCES_MAX, Audience};
 pub use builder::{Builder, ISSUER_LEN_MAX, LEEWAY_SECS_MAX, RETRY_SECS_MAX};
-pub use caller::{CLIENT_SECRET_LEN_MAX, Caller};
 pub use client::{
     ACCESS_SECS_MAX, Client, GrantType, IDLE_SECS, Introspects, JWT_SECS, OPAQUE_SECS,
     RefreshPolicy, Registered, RegisteredClient, TokenFormat,
 };
+pub use client_auth::{
+    ASSERTION_SECS_MAX, ASSERTIONS_MAX, AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX,
+    Caller, Credentials, JWT_BEARER, KeySource, KeyTable,
+};
 pub use client_document::METADATA_LEN_MAX;
-pub use error::{Error, OpenError, Reason};
+pub use client_secrets::RETIRED_SECRET_SECS;
+pub use error::{Answer, Error, OpenError, Reason};
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
 pub use introspect::Introspection;
 pub use issue::{Admission, Issue};
 pub use issued::Issued;
+pub use profile::Profile;
 pub use revoke::Target;
 pub use signing::Keys;
 pub use token::TokenRequest;
@@ -78,6 +85,7 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::codec::assertion::AssertionVerifier;
 use crate::codec::handle::HandleKeys;
 use crate::codec::jws::{self, Verifier};
 use crate::entropy::Entropy;
@@ -107,6 +115,12 @@ struct Inner<S> {
     /// Knows a JWT of this authority, whatever its audience and times.
     own: Verifier,
     clients: clients::Clients,
+    profile: Profile,
+    /// Verifies what clients sign.
+    assertions: AssertionVerifier,
+    assertions_max: u32,
+    key_source: Arc<dyn KeySource>,
+    slow_room: client_auth::SlowRoom,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,
 }
@@ -136,6 +150,12 @@ impl<S: Store> Authority<S> {
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.inner.issuer
+    }
+
+    /// Whose ways it has where the RFCs and Salesforce differ.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.inner.profile
     }
 
     /// The store below, for its counters, its feed and its sweep.

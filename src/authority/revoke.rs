@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::active::{TokenKind, find_handle};
-use super::caller::Caller;
+use super::client_auth::Caller;
 use super::error::{Error, Reason};
 use super::lookup::{at_once, ticket};
 use super::read::{Jwt, Read};
@@ -71,11 +71,11 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidClient`] when the caller does not authenticate; [`Error::InvalidGrant`] for
     /// another client's token, which stays as it is; [`Error::TemporarilyUnavailable`].
     pub fn revoke_token(&self, token: &str, caller: &Caller) -> Ticket<(), Error> {
-        ticket(
-            self.inner
-                .authenticate(caller)
-                .map(|client| self.inner.revoke_presented(token, Some(client.client_id().clone()))),
-        )
+        ticket(self.inner.authenticate(caller).map(|caller| {
+            caller.then(|client| {
+                Ok(self.inner.revoke_presented(token, Some(client.client_id().clone())))
+            })
+        }))
     }
 }
 

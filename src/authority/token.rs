@@ -4,8 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::caller::Caller;
 use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
+use super::client_auth::Caller;
 use super::error::{Error, Reason};
 use super::issue::{Granted, narrow_scope};
 use super::issued::Issued;
@@ -84,7 +84,11 @@ impl<S: Store> Authority<S> {
     pub fn token(&self, request: &TokenRequest<'_>) -> Ticket<Issued, Error> {
         // Noted before the client is authenticated: a revocation in between outlives this request.
         let admission = self.inner.store.admission();
-        ticket(self.inner.token(admission, request))
+        ticket(
+            self.inner
+                .authenticate(request.caller)
+                .map(|caller| caller.then(|client| self.inner.token(admission, client, request))),
+        )
     }
 }
 
@@ -92,9 +96,9 @@ impl<S: Store> Inner<S> {
     fn token(
         self: &Arc<Self>,
         admission: Seq,
+        client: Arc<RegisteredClient>,
         request: &TokenRequest<'_>,
     ) -> Result<Ticket<Issued, Error>, Error> {
-        let client = self.authenticate(request.caller)?;
         match request.grant {
             Grant::ClientCredentials => self.client_credentials(admission, client, request),
             Grant::Refresh(token) => self.refresh(admission, client, token, request),

@@ -5,11 +5,13 @@
 //! length before it is parsed.
 
 pub mod algorithm;
+pub mod assertion;
 mod base64url;
 pub mod claims;
 pub mod handle;
 pub mod json;
 pub mod jwk;
+pub mod jwk_set;
 pub mod jws;
 pub mod keyring;
 pub mod keys;

@@ -112,6 +112,14 @@ impl<T, E> Ticket<T, E> {
         Ticket { progress: Progress::Committing(group, Some(answer)) }
     }
 
+    /// The answer where it is decided already, durable or not.
+    pub(crate) fn decided(&self) -> Option<&Result<T, E>> {
+        match &self.progress {
+            Progress::Decided(answer) | Progress::Committing(_, answer) => answer.as_ref(),
+            Progress::Slow(_) => None,
+        }
+    }
+
     /// A ticket whose answer takes more than a commit, such as a cold read first.
     pub fn slow(future: impl Future<Output = Result<T, E>> + Send + 'static) -> Ticket<T, E> {
         Ticket { progress: Progress::Slow(Box::pin(future)) }

@@ -4,14 +4,13 @@
 //! Whether a value is used for the first time is decided under one lock and noted before that is
 //! let go; the answer waits until the note is on disk.
 
-use std::collections::HashMap;
-
 use super::core::{Core, HORIZON_SLACK_SECS, Journal, Lane};
 use super::decide::Decided;
 use super::record::{Record, UsedRow};
 use super::ticket::Ticket;
 use super::{Lsn, Outcome, StoreError, UseOnce, UseOnceOutcome};
 use crate::locator::Digest;
+use crate::sync::HashMap;
 use crate::time::Timestamp;
 
 /// The most values remembered, of all owners together.

@@ -1,0 +1,77 @@
+//! Who asks: a client, with what proves it.
+
+use std::fmt;
+
+use crate::ids::{ClientId, IdError};
+use crate::secret::SecretText;
+
+/// A client that asks for something, not yet authenticated.
+#[derive(Clone)]
+pub struct Caller {
+    /// A malformed one is refused like an unknown one; `None` where the assertion says who it is.
+    pub(super) client_id: Option<Result<ClientId, IdError>>,
+    pub(super) proof: Proof,
+    /// SHA-256 thumbprint of the certificate of the connection.
+    pub(super) certificate: Option<[u8; 32]>,
+}
+
+/// What a caller proves itself with.
+#[derive(Clone)]
+pub(super) enum Proof {
+    None,
+    /// The secret, and how else it may have been meant.
+    Secret(SecretText, Option<SecretText>),
+    Assertion(SecretText),
+}
+
+impl Caller {
+    /// A client with its secret (RFC 6749 section 2.3.1).
+    #[must_use]
+    pub fn secret(client_id: impl AsRef<str>, secret: impl Into<String>) -> Caller {
+        let proof = Proof::Secret(SecretText::new(secret), None);
+        Caller { proof, ..Caller::public(client_id) }
+    }
+
+    /// A public client: it says who it is and proves nothing.
+    #[must_use]
+    pub fn public(client_id: impl AsRef<str>) -> Caller {
+        let client_id = Some(ClientId::new(client_id));
+        Caller { client_id, proof: Proof::None, certificate: None }
+    }
+
+    /// A client with an assertion (RFC 7523 section 2.2), signed with its key or its secret. The
+    /// assertion says which client it is, and opens once.
+    #[must_use]
+    pub fn assertion(assertion: impl Into<String>) -> Caller {
+        let proof = Proof::Assertion(SecretText::new(assertion));
+        Caller { client_id: None, proof, certificate: None }
+    }
+
+    /// A client with the certificate of its connection (RFC 8705 section 2.2), given by its SHA-256
+    /// thumbprint. The host has checked that the peer holds the certificate's key.
+    #[must_use]
+    pub fn certificate(client_id: impl AsRef<str>, thumbprint: [u8; 32]) -> Caller {
+        Caller::public(client_id).with_certificate(thumbprint)
+    }
+
+    /// The certificate of the connection, beside what the caller proves itself with.
+    #[must_use]
+    pub fn with_certificate(self, thumbprint: [u8; 32]) -> Caller {
+        Caller { certificate: Some(thumbprint), ..self }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proof = match self.proof {
+            Proof::None if self.certificate.is_some() => "certificate",
+            Proof::None => "none",
+            Proof::Secret(..) => "secret",
+            Proof::Assertion(_) => "assertion",
+        };
+        f.debug_struct("Caller")
+            .field("client_id", &self.client_id)
+            .field("proof", &proof)
+            .finish_non_exhaustive()
+    }
+}

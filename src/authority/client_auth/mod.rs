@@ -1,0 +1,212 @@
+//! Authenticating clients (RFC 6749 section 2.3): by secret, by assertion, by certificate, or not at
+//! all where a client can keep no secret.
+//!
+//! The authority authenticates a caller itself, after it has noted the sequence: a client that is
+//! revoked in between gets nothing that outlives the revocation.
+
+mod assertion;
+mod caller;
+mod credentials;
+mod keys;
+mod method;
+mod secret;
+
+use std::sync::Arc;
+
+pub use assertion::{ASSERTION_SECS_MAX, ASSERTIONS_MAX};
+pub use caller::Caller;
+pub use credentials::{Credentials, JWT_BEARER};
+pub use keys::{KeySource, KeyTable};
+pub use method::AuthMethod;
+pub use secret::{CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX};
+
+pub(super) use keys::ClientKeys;
+pub(super) use secret::{Keeping, KeptSecret, SECRETS_MAX, SecretForm, SlowRoom};
+
+use caller::Proof;
+use secret::Opens;
+
+use super::client::RegisteredClient;
+use super::error::{Cause, Error, Reason};
+use super::lookup::ticket;
+use super::{Authority, Inner};
+use crate::ids::ClientId;
+use crate::secret::{SecretBytes, SecretText, same_bytes};
+use crate::store::{Store, Ticket};
+
+/// A client that has proven itself.
+pub(super) struct Authenticated {
+    client: Arc<RegisteredClient>,
+    /// Resolves when the use of its assertion is durable.
+    used: Option<Ticket<(), Error>>,
+}
+
+impl Authenticated {
+    /// Goes on as this client. The answer is held back until the use of its assertion is durable:
+    /// after a crash nobody gets a second answer for one assertion.
+    pub(super) fn then<T: Unpin + Send + 'static>(
+        self,
+        answer: impl FnOnce(Arc<RegisteredClient>) -> Result<Ticket<T, Error>, Error>,
+    ) -> Ticket<T, Error> {
+        let answer = ticket(answer(self.client));
+        match self.used {
+            None => answer,
+            Some(used) => Ticket::slow(async move {
+                used.await?;
+                answer.await
+            }),
+        }
+    }
+}
+
+/// A secret in the hands of a caller, with its fast digest.
+struct Given<'a> {
+    text: &'a str,
+    version: u8,
+    fast: SecretBytes<32>,
+}
+
+impl<S: Store> Authority<S> {
+    /// Whether authenticating `caller` takes an Argon2id computation: some 20 ms of a core and
+    /// 19 MiB, on the thread that makes the request. It does for a client with a secret that somebody
+    /// chose, until that has opened once in this process. Make such a request on a thread that may
+    /// block; at most two run at a time, and others are answered "busy".
+    #[must_use]
+    pub fn is_slow(&self, caller: &Caller) -> bool {
+        self.inner.is_slow(caller)
+    }
+}
+
+impl<S: Store> Inner<S> {
+    /// The client that `caller` proves to be. Call it after the sequence was noted (rule: note,
+    /// then authenticate).
+    pub(super) fn authenticate(&self, caller: &Caller) -> Result<Authenticated, Error> {
+        let id = match &caller.client_id {
+            Some(Ok(id)) => Some(id),
+            Some(Err(error)) => {
+                let reason = Reason::with("malformed client_id", *error);
+                return Err(Error::InvalidClient(reason.because(Cause::UnknownClient)));
+            }
+            None => None,
+        };
+        let known = |client: Arc<RegisteredClient>| Authenticated { client, used: None };
+        match (&caller.proof, id) {
+            (Proof::Assertion(text), _) => self.by_assertion(text, id),
+            (Proof::Secret(text, other), Some(id)) => {
+                self.by_secret(id, text, other.as_ref()).map(known)
+            }
+            (Proof::None, Some(id)) => self.by_presence(id, caller.certificate).map(known),
+            (_, None) => Err(unknown_client()),
+        }
+    }
+
+    fn by_secret(
+        &self,
+        id: &ClientId,
+        text: &SecretText,
+        other: Option<&SecretText>,
+    ) -> Result<Arc<RegisteredClient>, Error> {
+        if text.expose().len() > CLIENT_SECRET_LEN_MAX {
+            return Err(Error::InvalidClient(Reason::new("the secret is too long")));
+        }
+        let known = self.clients.get(id);
+        let is_known = known.is_some();
+        let client = known.unwrap_or_else(|| self.clients.decoy());
+        let first = self.opens(id, &client, text.expose())?;
+        let opens = match other {
+            Some(other) if !first => self.opens(id, &client, other.expose())?,
+            _ => first,
+        };
+        if !is_known {
+            return Err(unknown_client());
+        }
+        if client.settings.methods.contains(&AuthMethod::None) {
+            return Err(Error::InvalidClient(Reason::new("a public client gave a secret")));
+        }
+        if !client.settings.methods.contains(&AuthMethod::ClientSecret) {
+            return Err(Error::InvalidClient(Reason::new("not registered for a secret")));
+        }
+        match opens {
+            true => Ok(client),
+            false => Err(Error::InvalidClient(Reason::new("wrong secret"))),
+        }
+    }
+
+    /// Whether a secret opens a client. For an unknown one a decoy is asked, so that time does not
+    /// tell it from a wrong secret.
+    fn opens(&self, id: &ClientId, client: &RegisteredClient, text: &str) -> Result<bool, Error> {
+        let now = self.clock.read().unix;
+        let secrets = &client.secrets;
+        let version = secrets.first().map_or(self.handles.current_version(), |s| s.key_version);
+        let Some(mut given) = self.given(version, id, text) else {
+            return Err(Error::InvalidClient(Reason::new("the root key lacks a secret's version")));
+        };
+        let mut opens = false;
+        for kept in secrets {
+            if kept.key_version != given.version {
+                match self.given(kept.key_version, id, text) {
+                    Some(again) => given = again,
+                    None => continue,
+                }
+            }
+            let found = match kept.opens_fast(&given.fast) {
+                _ if !kept.is_live(now) => false,
+                Opens::Yes => true,
+                Opens::No => false,
+                Opens::AskSlowly if opens => false,
+                Opens::AskSlowly => {
+                    let _place = self.slow_room.enter()?;
+                    kept.opens_slowly(&self.derive, given.text, &given.fast)?
+                }
+            };
+            opens |= found;
+        }
+        Ok(opens)
+    }
+
+    fn given<'a>(&self, version: u8, id: &ClientId, text: &'a str) -> Option<Given<'a>> {
+        let fast = self.derive.client_secret(version, id, text)?;
+        Some(Given { text, version, fast })
+    }
+
+    fn is_slow(&self, caller: &Caller) -> bool {
+        let (Some(Ok(id)), Proof::Secret(text, _)) = (&caller.client_id, &caller.proof) else {
+            return false;
+        };
+        let Some(client) = self.clients.get(id) else { return false };
+        let now = self.clock.read().unix;
+        let slow = |kept: &KeptSecret| {
+            let given = self.given(kept.key_version, id, text.expose());
+            given.is_some_and(|given| kept.opens_fast(&given.fast) == Opens::AskSlowly)
+        };
+        text.expose().len() <= CLIENT_SECRET_LEN_MAX
+            && client.secrets.iter().any(|kept| kept.is_live(now) && slow(kept))
+    }
+
+    /// A client that says who it is, and may have a certificate to show.
+    fn by_presence(
+        &self,
+        id: &ClientId,
+        certificate: Option<[u8; 32]>,
+    ) -> Result<Arc<RegisteredClient>, Error> {
+        let refuse = |why| Error::InvalidClient(Reason::new(why));
+        let client = self.clients.get(id).ok_or_else(unknown_client)?;
+        let methods = &client.settings.methods;
+        if methods.contains(&AuthMethod::None) {
+            return Ok(client);
+        }
+        if !methods.contains(&AuthMethod::SelfSignedTls) {
+            return Err(refuse("a confidential client gave no proof"));
+        }
+        let given = certificate.ok_or_else(|| refuse("no certificate"))?;
+        let mut known = client.settings.certificates.iter();
+        match known.any(|known| same_bytes(known, &given)) {
+            true => Ok(client),
+            false => Err(refuse("another certificate")),
+        }
+    }
+}
+
+fn unknown_client() -> Error {
+    Error::InvalidClient(Reason::new("unknown client").because(Cause::UnknownClient))
+}

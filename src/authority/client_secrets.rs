@@ -1,0 +1,112 @@
+//! Rotating client secrets without an hour of downtime: a second one opens beside the first, then
+//! takes its place.
+
+use super::client_auth::{KeptSecret, SECRETS_MAX};
+use super::error::{Error, Reason};
+use super::lookup::ticket;
+use super::{Authority, client::RegisteredClient};
+use crate::ids::ClientId;
+use crate::secret::SecretText;
+use crate::store::{Store, Ticket};
+use crate::time::Timestamp;
+
+/// For so many seconds a secret that was rotated out still opens, unless it is dropped before.
+pub const RETIRED_SECRET_SECS: u64 = 30 * 86_400;
+
+impl<S: Store> Authority<S> {
+    /// Draws a second secret for a client, shown this once. Both open from now on; give the new one
+    /// to every instance of the client, then [`Authority::promote_secret`].
+    ///
+    /// # Durability
+    /// The ticket resolves when the secret is on stable storage.
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] for one that goes
+    /// without a secret, or has two already; [`Error::TemporarilyUnavailable`].
+    ///
+    /// # Examples
+    /// ```
+    /// use mintage::authority::{Authority, Caller, Client, TokenRequest};
+    /// # use mintage::root_key::RootKey;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let root = RootKey::from_bytes(1, [7; 32]);
+    /// # let authority = Authority::builder("https://login.example.com").in_memory(root)?;
+    /// let reports = authority.register(Client::confidential("reports")).wait()?;
+    /// let old = reports.client_secret.ok_or("none")?;
+    /// let new = authority.stage_secret(&reports.client_id).wait()?;
+    ///
+    /// for secret in [&old, &new] {
+    ///     let caller = Caller::secret("reports", secret.expose());
+    ///     authority.token(&TokenRequest::client_credentials(&caller)).wait()?;
+    /// }
+    /// authority.promote_secret(&reports.client_id).wait()?; // the old one opens 30 days more
+    /// authority.drop_secret(&reports.client_id).wait()?; // not even that
+    ///
+    /// let caller = Caller::secret("reports", old.expose());
+    /// assert!(authority.token(&TokenRequest::client_credentials(&caller)).wait().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stage_secret(&self, client_id: &ClientId) -> Ticket<SecretText, Error> {
+        let inner = &self.inner;
+        let now = inner.clock.read().unix;
+        ticket(inner.change_client(client_id, |client| {
+            if !client.settings.has_secret() {
+                return Err(Error::InvalidRequest(Reason::new("the client has no secret")));
+            }
+            client.secrets.retain(|kept| kept.is_live(now));
+            if client.secrets.len() >= SECRETS_MAX {
+                return Err(Error::InvalidRequest(Reason::new("the client has two secrets")));
+            }
+            let secret = inner.draw_secret()?;
+            let kept = KeptSecret::generated(&inner.keeping(client), &secret)?;
+            client.secrets.push(kept);
+            Ok(secret)
+        }))
+    }
+
+    /// Puts the staged secret of a client in the place of the one in force, which opens for
+    /// [`RETIRED_SECRET_SECS`] more.
+    ///
+    /// # Durability
+    /// As [`Authority::stage_secret`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] when no secret is
+    /// staged; [`Error::TemporarilyUnavailable`].
+    pub fn promote_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
+        let inner = &self.inner;
+        let ends_at = inner.clock.read().unix.plus(RETIRED_SECRET_SECS);
+        ticket(inner.change_client(client_id, |client| promote(client, ends_at)))
+    }
+
+    /// Drops the second secret of a client, staged or rotated out: it opens no more. Tokens that it
+    /// got live on; [`Target::Client`](super::Target::Client) ends them.
+    ///
+    /// # Durability
+    /// From this call on it is refused; the ticket resolves when that is on stable storage.
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] when it has no
+    /// second secret; [`Error::TemporarilyUnavailable`].
+    pub fn drop_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
+        ticket(self.inner.change_client(client_id, |client| match client.secrets.len() {
+            SECRETS_MAX => {
+                client.secrets.truncate(1);
+                Ok(())
+            }
+            _ => Err(Error::InvalidRequest(Reason::new("the client has no second secret"))),
+        }))
+    }
+}
+
+fn promote(client: &mut RegisteredClient, ends_at: Timestamp) -> Result<(), Error> {
+    match client.secrets.as_mut_slice() {
+        [old, staged] if staged.ends_at.is_none() => {
+            std::mem::swap(old, staged);
+            staged.ends_at = Some(ends_at);
+            Ok(())
+        }
+        _ => Err(Error::InvalidRequest(Reason::new("no secret is staged"))),
+    }
+}

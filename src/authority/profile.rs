@@ -1,0 +1,95 @@
+//! Profiles: what an authority says and takes where the RFCs and Salesforce differ.
+
+use super::error::{Answer, Cause, Error};
+
+/// Whose ways an authority has where they differ. The rules are the same under each: what changes is
+/// what a client is told, and what is taken from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Profile {
+    /// Those of the RFCs.
+    #[default]
+    Standard,
+    /// Those of Salesforce, for clients that were written for it. It tells an unknown client from a
+    /// wrong secret, as Salesforce does, and answers refused clients with status 400.
+    Salesforce,
+}
+
+/// What a client of Salesforce is told.
+pub(super) fn salesforce(error: &Error) -> Answer {
+    let cause = error.reason().map_or(Cause::Other, super::error::Reason::cause);
+    let (code, status, description) = match (error, cause) {
+        (Error::InvalidClient(_), Cause::UnknownClient) => {
+            ("invalid_client_id", 400, "client identifier invalid")
+        }
+        (Error::InvalidClient(_), Cause::BasicHeader) => {
+            ("invalid_basic_auth_header", 400, "invalid client credentials")
+        }
+        (Error::InvalidClient(_), Cause::AssertionType) => {
+            ("invalid_assertion_type", 400, "invalid client credentials")
+        }
+        (Error::InvalidClient(_), Cause::JtiUsed) => {
+            ("bad_jti_claim", 400, "invalid client credentials")
+        }
+        (Error::InvalidClient(_), _) => ("invalid_client", 400, "invalid client credentials"),
+        (Error::InvalidGrant(_), _) => ("invalid_grant", 400, "expired access/refresh token"),
+        (Error::UnauthorizedClient(_) | Error::UnsupportedGrantType(_), _) => {
+            ("unsupported_grant_type", 400, "grant type not supported")
+        }
+        (Error::AccessDenied(_), _) => ("access_denied", 400, "end-user denied authorization"),
+        (Error::InvalidToken(_), _) => ("INVALID_SESSION_ID", 401, "Session expired or invalid"),
+        (Error::TemporarilyUnavailable(_), _) => ("service_unavailable", 503, "try again shortly"),
+        _ => return error.answer(Profile::Standard),
+    };
+    Answer { code, status, description }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Reason;
+    use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn salesforce_has_words_of_its_own() {
+        let reason = |cause| Reason::new("test").because(cause);
+        let table = [
+            (
+                Error::InvalidClient(reason(Cause::UnknownClient)),
+                ("invalid_client_id", 400, "client identifier invalid"),
+            ),
+            (
+                Error::InvalidClient(reason(Cause::Other)),
+                ("invalid_client", 400, "invalid client credentials"),
+            ),
+            (
+                Error::InvalidGrant(reason(Cause::Other)),
+                ("invalid_grant", 400, "expired access/refresh token"),
+            ),
+            (
+                Error::UnauthorizedClient(reason(Cause::Other)),
+                ("unsupported_grant_type", 400, "grant type not supported"),
+            ),
+            (
+                Error::InvalidToken(reason(Cause::Other)),
+                ("INVALID_SESSION_ID", 401, "Session expired or invalid"),
+            ),
+            (
+                Error::TemporarilyUnavailable(StoreError::Busy),
+                ("service_unavailable", 503, "try again shortly"),
+            ),
+            (
+                Error::InvalidRequest(reason(Cause::Other)),
+                ("invalid_request", 400, "the request is malformed"),
+            ),
+        ];
+        for (error, (code, status, description)) in table {
+            let answer = error.answer(Profile::Salesforce);
+            assert_eq!(answer, Answer { code, status, description }, "{error}");
+        }
+        // The words of the RFCs do not change with the cause.
+        let unknown = Error::InvalidClient(reason(Cause::UnknownClient));
+        let wrong = Error::InvalidClient(reason(Cause::Other));
+        assert_eq!(unknown.answer(Profile::Standard), wrong.answer(Profile::Standard));
+    }
+}
