@@ -8,6 +8,8 @@ mod pem;
 mod private_jwk;
 mod signer;
 mod signing;
+#[cfg(test)]
+mod vectors;
 mod verifying;
 
 use std::error::Error;
@@ -68,6 +70,8 @@ pub enum KeyError {
     /// The RSA exponent is even, above 33 bits, or too small: below 3 for a key that verifies, below
     /// 65,537 for one that signs.
     BadRsaExponent,
+    /// The RSA modulus has the fingerprint of ROCA (CVE-2017-15361): it can be factored.
+    RocaModulus,
     /// The point is not on its curve.
     PointOffCurve,
     /// The Ed25519 public key has a small order: it would accept forged signatures.
@@ -103,6 +107,7 @@ impl fmt::Display for KeyError {
             KeyError::RsaTooShort => "the RSA key is shorter than 2048 bits",
             KeyError::RsaTooLong => "the RSA key is too long",
             KeyError::BadRsaExponent => "the RSA exponent is even, too small or too large",
+            KeyError::RocaModulus => "the RSA modulus has the weakness ROCA",
             KeyError::PointOffCurve => "the public key is not on its curve",
             KeyError::SmallOrder => "the Ed25519 public key has a small order",
             KeyError::NonCanonical => "the Ed25519 public key is not canonical",
