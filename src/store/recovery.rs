@@ -16,7 +16,8 @@ use super::superblock::Superblock;
 use super::{Lsn, StoreError};
 use crate::time::Timestamp;
 
-const TOO_SHORT: &str = "a segment has not the length of a segment";
+const WRONG_HEAD: &str = "a segment's head is not its own";
+const WRONG_LENGTH: &str = "a segment has not the length of a segment";
 
 /// What recovery found.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl<'a> Recovery<'a> {
         let mut block = vec![0; BLOCK];
         file.read_at(BLOCK as u64, &mut block).map_err(|error| {
             if error.kind() == io::ErrorKind::UnexpectedEof {
-                self.damaged(number, BLOCK as u64, TOO_SHORT)
+                self.damaged(number, BLOCK as u64, WRONG_LENGTH)
             } else {
                 StoreError::io("read", self.storage.path().join(segment_name(number)))(error)
             }
@@ -99,12 +100,12 @@ impl<'a> Recovery<'a> {
         let file = self.open(number)?;
         let len = file.size().map_err(StoreError::io("read", path.clone()))?;
         if len != self.superblock.segment_len {
-            return Err(self.damaged(number, len, TOO_SHORT));
+            return Err(self.damaged(number, len, WRONG_LENGTH));
         }
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         file.read_at(0, &mut bytes).map_err(StoreError::io("read", path))?;
         if !is_segment_head(&bytes, number, &self.superblock.store_id) {
-            return Err(self.damaged(number, 0, "a segment's head is not its own"));
+            return Err(self.damaged(number, 0, WRONG_HEAD));
         }
         Ok((file, bytes))
     }
@@ -121,6 +122,7 @@ impl<'a> Recovery<'a> {
         sink: &mut dyn FnMut(Record, Lsn),
     ) -> Result<Recovered, StoreError> {
         let start = self.start(after)?;
+        self.glance_below(start)?;
         let mut recovered: Option<Recovered> = None;
         for number in start..=self.last_segment {
             let (file, bytes) = self.read(number)?;
@@ -180,6 +182,33 @@ impl<'a> Recovery<'a> {
             }
         }
         Ok(first)
+    }
+
+    /// Makes sure that the segments which the checkpoint spares us reading are there, each in its
+    /// place. Their groups are read when they are cleaned, or when the checkpoint is lost.
+    fn glance_below(&self, start: u64) -> Result<(), StoreError> {
+        let mut before = Lsn(0);
+        for number in self.superblock.first_segment..start {
+            let path = self.storage.path().join(segment_name(number));
+            let file = self.open(number)?;
+            let len = file.size().map_err(StoreError::io("read", path.clone()))?;
+            if len != self.superblock.segment_len {
+                return Err(self.damaged(number, len, WRONG_LENGTH));
+            }
+            let mut bytes = vec![0; 2 * BLOCK];
+            file.read_at(0, &mut bytes).map_err(StoreError::io("read", path))?;
+            if !is_segment_head(&bytes, number, &self.superblock.store_id) {
+                return Err(self.damaged(number, 0, WRONG_HEAD));
+            }
+            match GroupHead::first_in(bytes.get(BLOCK..).unwrap_or(&[]), number) {
+                Some(first) if first > before => before = first,
+                _ => {
+                    let reason = "a segment does not begin with a group of its own";
+                    return Err(self.damaged(number, BLOCK as u64, reason));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Where a segment's first group must stand, and what it must continue.

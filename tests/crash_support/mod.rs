@@ -1,6 +1,6 @@
 //! Crashes of a real process on real files: a child works on a store and says on its output what it
 //! begins and what was acknowledged; a ledger outlives it and is held against the store.
-#![allow(dead_code, unreachable_pub, clippy::print_stdout)]
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::print_stdout)]
 
 pub mod child;
 pub mod ledger;
