@@ -33,18 +33,26 @@ impl Hasher for AsIs {
 
 pub(crate) type AsIsMap<K, V> = HashMap<K, V, BuildHasherDefault<AsIs>>;
 
-/// The state of an entity, and the one before it while its record is not yet published.
+/// The state of an entity, and the ones before it while its record is not yet published.
 ///
-/// Decisions go by `now`; reads see `before` until the commit group of `now` is durable, so a group
+/// Decisions go by `now`; reads see the latest state whose commit group is durable, so a group
 /// becomes visible at once when the published position moves.
 #[derive(Debug)]
 pub(crate) struct Staged<T> {
     pub(crate) now: T,
-    before: Option<Box<T>>,
     /// Position whose publication makes `now` visible.
     seen_from: Lsn,
     /// Position of the latest record that holds `now`.
     pub(crate) lsn: Lsn,
+    before: Option<Box<Before<T>>>,
+}
+
+/// A state that reads still see, or will see before a later one.
+#[derive(Debug)]
+struct Before<T> {
+    state: T,
+    seen_from: Lsn,
+    before: Option<Box<Before<T>>>,
 }
 
 impl<T> Staged<T> {
@@ -59,16 +67,23 @@ impl<T> Staged<T> {
 
     /// What reads may see.
     pub(crate) fn visible(&self, published: Lsn) -> Option<&T> {
-        if self.seen_from <= published { Some(&self.now) } else { self.before.as_deref() }
+        if self.seen_from <= published {
+            return Some(&self.now);
+        }
+        let mut before = self.before.as_deref();
+        while let Some(past) = before {
+            if past.seen_from <= published {
+                return Some(&past.state);
+            }
+            before = past.before.as_deref();
+        }
+        None
     }
 
     /// The next state, whose record is at `lsn`.
     pub(crate) fn put(&mut self, next: T, lsn: Lsn, published: Lsn) {
-        let was = std::mem::replace(&mut self.now, next);
-        if self.seen_from <= published {
-            self.before = Some(Box::new(was));
-        }
-        self.seen_from = lsn;
+        let state = std::mem::replace(&mut self.now, next);
+        self.supersede(state, lsn, published);
         self.lsn = lsn;
     }
 
@@ -83,19 +98,37 @@ impl<T> Staged<T> {
         T: Clone,
     {
         change(&mut self.now);
-        if self.seen_from <= published {
-            self.before = Some(Box::new(self.now.clone()));
-        } else if let Some(before) = &mut self.before {
-            change(before);
+        let mut before = self.before.as_deref_mut();
+        while let Some(past) = before {
+            change(&mut past.state);
+            before = past.before.as_deref_mut();
         }
-        self.seen_from = self.seen_from.max(lsn);
+        if lsn > self.seen_from {
+            self.supersede(self.now.clone(), lsn, published);
+        }
         self.lsn = self.lsn.max(lsn);
+    }
+
+    /// `state` is seen no longer once `lsn` is published.
+    fn supersede(&mut self, state: T, lsn: Lsn, published: Lsn) {
+        let before = self.before.take();
+        self.before = Some(Box::new(Before { state, seen_from: self.seen_from, before }));
+        self.seen_from = lsn;
+        self.settle(published);
     }
 
     /// Lets go of what no read will ask for again.
     pub(crate) fn settle(&mut self, published: Lsn) {
         if self.seen_from <= published {
             self.before = None;
+            return;
+        }
+        let mut before = self.before.as_deref_mut();
+        while let Some(past) = before {
+            if past.seen_from <= published {
+                past.before = None;
+            }
+            before = past.before.as_deref_mut();
         }
     }
 }
@@ -206,13 +239,29 @@ mod tests {
         assert_eq!(staged.visible(Lsn(5)), Some(&"a"));
         staged.put("b", Lsn(7), Lsn(5));
         staged.put("c", Lsn(8), Lsn(5));
-        assert_eq!(staged.visible(Lsn(7)), Some(&"a"));
+        assert_eq!(staged.visible(Lsn(6)), Some(&"a"));
+        assert_eq!(staged.visible(Lsn(7)), Some(&"b"));
         assert_eq!(staged.visible(Lsn(8)), Some(&"c"));
         staged.strike(Lsn(9), Lsn(7), |s| *s = "dead");
         assert_eq!(staged.visible(Lsn(8)), Some(&"dead"));
         assert_eq!(staged.visible(Lsn(9)), Some(&"dead"));
         let mut unborn = Staged::new("a", Lsn(5));
         unborn.strike(Lsn(6), Lsn(4), |s| *s = "dead");
-        assert_eq!(unborn.visible(Lsn(5)), None);
+        assert_eq!(unborn.visible(Lsn(4)), None);
+        assert_eq!(unborn.visible(Lsn(5)), Some(&"dead"));
+    }
+
+    /// Two changes on their way, and the first arrives: it is what readers see.
+    #[test]
+    fn every_published_state_has_its_turn() {
+        let mut staged = Staged::new("a", Lsn(5));
+        staged.put("b", Lsn(7), Lsn(5));
+        staged.put("c", Lsn(8), Lsn(5));
+        staged.put("d", Lsn(9), Lsn(7));
+        for (published, seen) in [(7, "b"), (8, "c"), (9, "d")] {
+            assert_eq!(staged.visible(Lsn(published)), Some(&seen));
+        }
+        staged.settle(Lsn(9));
+        assert!(staged.before.is_none());
     }
 }
