@@ -207,7 +207,10 @@ impl<'a> RawJwk<'a> {
             ("RSA", None) => &[Algorithm::Rs256, Algorithm::Ps256],
             _ => return Err(KeyError::UnsupportedKeyType),
         };
-        match (&self.alg, fitting) {
+        match (self.alg.as_deref(), fitting) {
+            // RFC 9864 section 2.2: the fully specified name of the same algorithm. Tokens and JWK
+            // Sets keep the older one, which every verifier knows.
+            (Some("Ed25519"), [Algorithm::EdDsa]) => Ok(Algorithm::EdDsa),
             (Some(name), fitting) => Algorithm::from_name(name)
                 .filter(|algorithm| fitting.contains(algorithm))
                 .ok_or(KeyError::AlgorithmMismatch),
