@@ -84,6 +84,24 @@ impl Scope {
         self.tokens().any(|t| t == token)
     }
 
+    /// The tokens that are in both sets.
+    #[must_use]
+    pub fn intersection(&self, other: &Scope) -> Scope {
+        if self.is_within(other) {
+            return self.clone();
+        }
+        let kept: Vec<&str> = self.tokens().filter(|token| other.has(token)).collect();
+        Scope(Arc::from(kept.join(" ")))
+    }
+
+    /// The tokens that are in either set.
+    ///
+    /// # Errors
+    /// [`ScopeError`] when there are too many.
+    pub fn union(&self, other: &Scope) -> Result<Scope, ScopeError> {
+        Scope::parse(&format!("{self} {other}"))
+    }
+
     /// Whether every token of this set is in `of`.
     #[must_use]
     pub fn is_within(&self, of: &Scope) -> bool {
@@ -113,6 +131,10 @@ mod tests {
         assert_eq!(Scope::parse("")?, Scope::empty());
         assert!(Scope::parse("api")?.is_within(&Scope::parse("web api")?));
         assert!(!Scope::parse("api full")?.is_within(&Scope::parse("web api")?));
+        let (some, others) = (Scope::parse("a b c")?, Scope::parse("b c d")?);
+        assert_eq!(some.intersection(&others).as_str(), "b c");
+        assert_eq!(some.union(&others)?.as_str(), "a b c d");
+        assert_eq!(some.intersection(&Scope::empty()), Scope::empty());
         assert_eq!(Scope::parse("a\"b"), Err(ScopeError));
         assert_eq!(Scope::parse("a\tb"), Err(ScopeError));
         assert_eq!(Scope::parse(&"x".repeat(SCOPE_LEN_MAX + 1)), Err(ScopeError));

@@ -600,9 +600,10 @@ fn refused_callers_look_alike(opener: impl Opener) -> Tested {
 fn salesforce_has_its_own_order_and_words(opener: impl Opener) -> Tested {
     let bed = Bed::with(opener, |builder| builder.profile(Profile::Salesforce))?;
     assert_eq!(bed.authority().profile(), Profile::Salesforce);
-    let registered = bed.authority().register(Client::confidential("reports")).wait()?;
+    let client = Client::confidential("reports").run_as("robot");
+    let registered = bed.authority().register(client).wait()?;
     let secret = registered.client_secret.ok_or("no secret")?;
-    bed.register(signing_client("signs", &ed25519()?))?;
+    bed.register(signing_client("signs", &ed25519()?).run_as("robot"))?;
     let header = format!("Basic {}", STANDARD.encode_to_string("reports:wrong"));
     let credentials = Credentials {
         authorization: Some(&header),

@@ -11,6 +11,7 @@ use super::client_auth::{ASSERTION_SECS_MAX, ASSERTIONS_MAX, KeySource, KeyTable
 use super::clients::Clients;
 use super::derive::DeriveKeys;
 use super::error::OpenError;
+use super::policy::{Approvals, NoApprovals};
 use super::profile::Profile;
 use super::signing::SigningKeys;
 use super::{Authority, Inner};
@@ -58,6 +59,7 @@ pub struct Builder {
     assertion_secs_max: u64,
     assertions_max: u32,
     key_source: Arc<dyn KeySource>,
+    approvals: Arc<dyn Approvals>,
 }
 
 impl Builder {
@@ -77,6 +79,7 @@ impl Builder {
             assertion_secs_max: ASSERTION_SECS_MAX,
             assertions_max: ASSERTIONS_MAX,
             key_source: Arc::new(KeyTable::new()),
+            approvals: Arc::new(NoApprovals),
         }
     }
 
@@ -156,6 +159,13 @@ impl Builder {
     /// by default.
     pub fn key_source(mut self, source: impl KeySource) -> Builder {
         self.key_source = Arc::new(source);
+        self
+    }
+
+    /// Which subjects an administrator has approved for which clients, for those registered with
+    /// [`PermittedUsers::AdminApproved`](super::PermittedUsers::AdminApproved); nobody by default.
+    pub fn approvals(mut self, approvals: impl Approvals) -> Builder {
+        self.approvals = Arc::new(approvals);
         self
     }
 
@@ -261,6 +271,7 @@ impl Builder {
             assertions,
             assertions_max: self.assertions_max,
             key_source: self.key_source,
+            approvals: self.approvals,
             slow_room: SlowRoom::default(),
         };
         Ok(Authority { inner: Arc::new(inner) })

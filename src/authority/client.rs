@@ -7,9 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::audience::Audience;
-use super::client_auth::{
-    AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX, ClientKeys, KeptSecret,
-};
+use super::client_auth::{AuthMethod, ClientKeys, KeptSecret};
+use super::client_settings::{Checked, Settings};
 use super::error::{Error, Reason};
 use crate::codec::jwk_set::JwkSet;
 use crate::ids::ClientId;
@@ -27,9 +26,6 @@ pub const OPAQUE_SECS: u64 = 7_200;
 pub const JWT_SECS: u64 = 300;
 /// After so many seconds without a redeem a refresh token ends, unless a client says otherwise.
 pub const IDLE_SECS: u64 = 30 * 86_400;
-
-const NAME_LEN_MAX: usize = 255;
-const CERTIFICATES_MAX: usize = 16;
 
 /// The scopes that ask for a refresh token (OpenID Connect Core section 11, and Salesforce's name).
 pub(super) const REFRESH_SCOPES: [&str; 2] = ["offline_access", "refresh_token"];
@@ -85,6 +81,8 @@ pub enum Introspects {
     Own,
     /// Its own tokens, and access tokens meant for one of its audiences or for its client id.
     OwnAndAudience,
+    /// Its own tokens, and those of the clients that it registered.
+    OwnAndChildren,
     /// Every token.
     All,
 }
@@ -95,6 +93,8 @@ pub struct RefreshPolicy {
     pub(super) rotates: bool,
     pub(super) absolute_secs: u64,
     pub(super) idle_secs: u64,
+    /// Whether there are any at all.
+    pub(super) gives: bool,
 }
 
 impl RefreshPolicy {
@@ -102,14 +102,20 @@ impl RefreshPolicy {
     /// limit [`IDLE_SECS`], no absolute limit.
     #[must_use]
     pub const fn rotate() -> RefreshPolicy {
-        RefreshPolicy { rotates: true, absolute_secs: 0, idle_secs: IDLE_SECS }
+        RefreshPolicy { rotates: true, absolute_secs: 0, idle_secs: IDLE_SECS, gives: true }
     }
 
     /// The token stays the same; for clients that authenticate. Idle limit [`IDLE_SECS`], no
     /// absolute limit.
     #[must_use]
     pub const fn fixed() -> RefreshPolicy {
-        RefreshPolicy { rotates: false, absolute_secs: 0, idle_secs: IDLE_SECS }
+        RefreshPolicy { rotates: false, absolute_secs: 0, idle_secs: IDLE_SECS, gives: true }
+    }
+
+    /// No refresh token is ever given, whatever the scope says ("immediately expire").
+    #[must_use]
+    pub const fn never() -> RefreshPolicy {
+        RefreshPolicy { gives: false, ..RefreshPolicy::rotate() }
     }
 
     /// The family ends so many seconds after its birth; 0 for no such limit.
@@ -130,25 +136,6 @@ impl RefreshPolicy {
     }
 }
 
-/// What is the same for a draft and a registered client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Settings {
-    /// How it authenticates; never empty, and `None` stands alone.
-    pub(super) methods: Vec<AuthMethod>,
-    pub(super) keys: Option<ClientKeys>,
-    /// SHA-256 thumbprints of its certificates.
-    pub(super) certificates: Vec<[u8; 32]>,
-    pub(super) name: String,
-    pub(super) grants: Vec<GrantType>,
-    pub(super) scopes: Scope,
-    pub(super) audiences: Audience,
-    pub(super) format: TokenFormat,
-    pub(super) access_secs: Option<u64>,
-    pub(super) refresh: RefreshPolicy,
-    pub(super) pairs: PairPolicy,
-    pub(super) introspects: Introspects,
-}
-
 /// A client about to be registered. Unusable values are reported by registering.
 #[derive(Clone, Debug)]
 #[must_use = "a client does nothing until it is registered"]
@@ -157,7 +144,7 @@ pub struct Client {
     pub(super) settings: Settings,
     /// The secret that somebody chose for it.
     pub(super) secret: Option<SecretText>,
-    problem: Option<&'static str>,
+    pub(super) problem: Option<&'static str>,
 }
 
 impl Client {
@@ -166,20 +153,7 @@ impl Client {
     pub fn confidential(client_id: impl Into<String>) -> Client {
         Client {
             id: client_id.into(),
-            settings: Settings {
-                methods: vec![AuthMethod::ClientSecret],
-                keys: None,
-                certificates: Vec::new(),
-                name: String::new(),
-                grants: vec![GrantType::ClientCredentials, GrantType::RefreshToken],
-                scopes: Scope::empty(),
-                audiences: Audience::empty(),
-                format: TokenFormat::Opaque,
-                access_secs: None,
-                refresh: RefreshPolicy::fixed(),
-                pairs: PairPolicy::Unlimited,
-                introspects: Introspects::Own,
-            },
+            settings: Settings::confidential(),
             secret: None,
             problem: None,
         }
@@ -329,86 +303,6 @@ impl Client {
     }
 }
 
-/// A draft in which nothing is wrong.
-#[derive(Debug)]
-pub(super) struct Checked {
-    pub(super) id: ClientId,
-    pub(super) settings: Settings,
-    /// The secret that somebody chose.
-    pub(super) secret: Option<SecretText>,
-}
-
-impl Settings {
-    pub(super) fn is_confidential(&self) -> bool {
-        !self.methods.contains(&AuthMethod::None)
-    }
-
-    /// Whether a secret belongs to it.
-    pub(super) fn has_secret(&self) -> bool {
-        self.methods.iter().any(|method| method.takes_secret())
-    }
-
-    /// Whether it signs with its secret, which must be kept for that.
-    pub(super) fn signs_with_secret(&self) -> bool {
-        self.methods.contains(&AuthMethod::ClientSecretJwt)
-    }
-
-    /// What is wrong with a secret that somebody chose.
-    fn no_secret(&self, secret: &SecretText) -> Option<&'static str> {
-        let len = secret.expose().len();
-        if !self.has_secret() {
-            Some("its way to authenticate takes no secret")
-        } else if !(CHOSEN_SECRET_LEN_MIN..=CLIENT_SECRET_LEN_MAX).contains(&len) {
-            Some("its secret is too short or too long")
-        } else {
-            None
-        }
-    }
-
-    /// What is wrong with how it authenticates.
-    fn auth_problem(&self) -> Option<&'static str> {
-        let has = |method| self.methods.contains(&method);
-        if self.methods.is_empty() {
-            Some("it has no way to authenticate")
-        } else if has(AuthMethod::None) && self.methods.len() > 1 {
-            Some("a public client has no other way to authenticate")
-        } else if has(AuthMethod::PrivateKeyJwt) != self.keys.is_some() {
-            Some("private_key_jwt goes with keys")
-        } else if has(AuthMethod::SelfSignedTls) == self.certificates.is_empty() {
-            Some("self_signed_tls_client_auth goes with certificates")
-        } else if self.certificates.len() > CERTIFICATES_MAX {
-            Some("it has too many certificates")
-        } else {
-            None
-        }
-    }
-
-    /// What is wrong with them, if anything.
-    pub(super) fn problem(&self) -> Option<&'static str> {
-        let has = |grant| self.grants.contains(&grant);
-        let confidential = self.is_confidential();
-        if let Some(problem) = self.auth_problem() {
-            Some(problem)
-        } else if self.access_secs.is_some_and(|secs| !(1..=ACCESS_SECS_MAX).contains(&secs)) {
-            Some("its access lifetime is out of range")
-        } else if self.name.len() > NAME_LEN_MAX {
-            Some("its name is too long")
-        } else if !confidential && has(GrantType::ClientCredentials) {
-            // RFC 6749 section 4.4: "MUST only be used by confidential clients".
-            Some("a public client cannot use client_credentials")
-        } else if !confidential && !self.refresh.rotates && has(GrantType::RefreshToken) {
-            // RFC 9700 section 2.2.2: sender-constrained or rotated for public clients.
-            Some("refresh tokens of a public client must rotate")
-        } else if self.pairs == PairPolicy::Newest(0) {
-            Some("a pair needs room for one login")
-        } else if matches!(self.pairs, PairPolicy::Reuse { .. }) && has(GrantType::RefreshToken) {
-            Some("the pair policy reuse is for access tokens alone")
-        } else {
-            None
-        }
-    }
-}
-
 /// A client that the authority knows.
 #[derive(Clone)]
 pub struct RegisteredClient {
@@ -448,6 +342,11 @@ impl RegisteredClient {
     #[must_use]
     pub fn may_use(&self, grant: GrantType) -> bool {
         self.settings.grants.contains(&grant)
+    }
+
+    /// Whether it is given refresh tokens.
+    pub(super) fn refreshes(&self) -> bool {
+        self.may_use(GrantType::RefreshToken) && self.settings.refresh.gives
     }
 
     /// The scopes that it may ask for.
@@ -517,6 +416,7 @@ fn joined<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client_auth::{CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX};
     use super::*;
 
     fn refused(client: Client) -> Option<&'static str> {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::audience::Audience;
-use super::client::{
-    Client, GrantType, Introspects, RefreshPolicy, RegisteredClient, Settings, TokenFormat,
-};
+use super::client::{Client, GrantType, Introspects, RefreshPolicy, RegisteredClient, TokenFormat};
 use super::client_auth::{AuthMethod, ClientKeys, KeptSecret, SECRETS_MAX, SecretForm};
+use super::client_settings::Settings;
 use super::error::{Error, Reason};
+use super::policy::{IpRange, PermittedUsers};
 use crate::codec::jwk_set::JwkSet;
-use crate::ids::ClientId;
+use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
 use crate::secret::SecretBytes;
 use crate::store::PairPolicy;
@@ -122,8 +122,25 @@ struct Stored {
     idle_secs: u64,
     pairs: StoredPairs,
     introspects: u8,
+    refreshes: bool,
+    permitted: StoredPermitted,
+    secret_optional: Vec<String>,
+    pkce_required: bool,
+    ip_ranges: Vec<String>,
+    ip_relaxed_for_refresh: bool,
+    logout_url: Option<String>,
+    blocked: bool,
+    parent: Option<String>,
+    run_as: Option<String>,
     secrets: Vec<StoredSecret>,
     registered_at: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredPermitted {
+    SelfAuthorized,
+    Listed(Vec<String>),
+    AdminApproved,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -182,6 +199,14 @@ impl StoredSecret {
     }
 }
 
+fn names(grants: &[GrantType]) -> Vec<String> {
+    grants.iter().map(|grant| grant.name().to_owned()).collect()
+}
+
+fn grants(names: &[String]) -> Option<Vec<GrantType>> {
+    names.iter().map(|name| GrantType::from_name(name)).collect()
+}
+
 /// The document of a client; `None` cannot happen for a client that was checked.
 pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
     let settings = &client.settings;
@@ -194,7 +219,7 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         }),
         certificates: settings.certificates.clone(),
         name: settings.name.clone(),
-        grants: settings.grants.iter().map(|grant| grant.name().to_owned()).collect(),
+        grants: names(&settings.grants),
         scope: settings.scopes.as_str().to_owned(),
         audience: settings.audiences.as_str().to_owned(),
         jwt: settings.format == TokenFormat::Jwt,
@@ -213,7 +238,24 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
             Introspects::Own => 0,
             Introspects::OwnAndAudience => 1,
             Introspects::All => 2,
+            Introspects::OwnAndChildren => 3,
         },
+        refreshes: settings.refresh.gives,
+        permitted: match &settings.permitted {
+            PermittedUsers::SelfAuthorized => StoredPermitted::SelfAuthorized,
+            PermittedUsers::Listed(subjects) => StoredPermitted::Listed(
+                subjects.iter().map(|subject| subject.as_str().to_owned()).collect(),
+            ),
+            PermittedUsers::AdminApproved => StoredPermitted::AdminApproved,
+        },
+        secret_optional: names(&settings.secret_optional),
+        pkce_required: settings.pkce_required,
+        ip_ranges: settings.ip_ranges.iter().map(IpRange::to_string).collect(),
+        ip_relaxed_for_refresh: settings.ip_relaxed_for_refresh,
+        logout_url: settings.logout_url.clone(),
+        blocked: settings.blocked,
+        parent: settings.parent.as_ref().map(|parent| parent.as_str().to_owned()),
+        run_as: settings.run_as.as_ref().map(|subject| subject.as_str().to_owned()),
         secrets: client.secrets.iter().map(StoredSecret::of).collect(),
         registered_at: client.registered_at.0,
     };
@@ -226,8 +268,13 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
     if stored.format != FORMAT {
         return None;
     }
-    let grants: Option<Vec<GrantType>> =
-        stored.grants.iter().map(|name| GrantType::from_name(name)).collect();
+    let permitted = match stored.permitted {
+        StoredPermitted::SelfAuthorized => PermittedUsers::SelfAuthorized,
+        StoredPermitted::Listed(subjects) => PermittedUsers::Listed(
+            subjects.iter().map(Subject::new).collect::<Result<_, _>>().ok()?,
+        ),
+        StoredPermitted::AdminApproved => PermittedUsers::AdminApproved,
+    };
     let methods: Option<Vec<AuthMethod>> =
         stored.methods.iter().map(|name| AuthMethod::from_name(name)).collect();
     let keys = match stored.jwks.as_deref() {
@@ -243,7 +290,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         keys,
         certificates: stored.certificates,
         name: stored.name,
-        grants: grants?,
+        grants: grants(&stored.grants)?,
         scopes: Scope::parse(&stored.scope).ok()?,
         audiences: Audience::parse(&stored.audience).ok()?,
         format: if stored.jwt { TokenFormat::Jwt } else { TokenFormat::Opaque },
@@ -252,6 +299,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
             rotates: stored.rotates,
             absolute_secs: stored.absolute_secs,
             idle_secs: stored.idle_secs,
+            gives: stored.refreshes,
         },
         pairs: match stored.pairs {
             StoredPairs::Unlimited => PairPolicy::Unlimited,
@@ -264,8 +312,22 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
             0 => Introspects::Own,
             1 => Introspects::OwnAndAudience,
             2 => Introspects::All,
+            3 => Introspects::OwnAndChildren,
             _ => return None,
         },
+        permitted,
+        secret_optional: grants(&stored.secret_optional)?,
+        pkce_required: stored.pkce_required,
+        ip_ranges: stored
+            .ip_ranges
+            .iter()
+            .map(|range| IpRange::parse(range))
+            .collect::<Option<_>>()?,
+        ip_relaxed_for_refresh: stored.ip_relaxed_for_refresh,
+        logout_url: stored.logout_url,
+        blocked: stored.blocked,
+        parent: stored.parent.map(ClientId::new).transpose().ok()?,
+        run_as: stored.run_as.map(Subject::new).transpose().ok()?,
     };
     let secrets: Vec<KeptSecret> =
         stored.secrets.into_iter().map(StoredSecret::into_kept).collect();
@@ -366,7 +428,14 @@ mod tests {
             .access_secs(60)
             .refresh(RefreshPolicy::rotate().absolute_secs(9).idle_secs(3))
             .pairs(PairPolicy::Newest(5))
-            .introspects(Introspects::OwnAndAudience);
+            .introspects(Introspects::OwnAndChildren)
+            .permitted_users(PermittedUsers::Listed(vec![Subject::new("ann")?]))
+            .secret_optional([GrantType::AuthorizationCode])
+            .ip_ranges(IpRange::parse("10.0.0.0/8"))
+            .ip_relaxed_for_refresh()
+            .logout_url("https://a.example/out")
+            .parent(&ClientId::new("parent")?)
+            .run_as("robot");
         let checked = draft.check()?;
         let digest = SecretBytes::new([7; 32]);
         let argon2id =

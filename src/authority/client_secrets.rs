@@ -59,7 +59,8 @@ impl<S: Store> Authority<S> {
                 return Err(Error::InvalidRequest(Reason::new("the client has two secrets")));
             }
             let secret = inner.draw_secret()?;
-            let kept = KeptSecret::generated(&inner.keeping(client), &secret)?;
+            let kept =
+                KeptSecret::generated(&inner.keeping(&client.id, &client.settings), &secret)?;
             client.secrets.push(kept);
             Ok(secret)
         }))

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use base64_simd::URL_SAFE_NO_PAD;
 
-use super::client::{Checked, Client, Registered, RegisteredClient};
+use super::client::{Client, Registered, RegisteredClient};
 use super::client_auth::{Keeping, KeptSecret, SecretForm};
 use super::client_document::{from_document, to_document};
+use super::client_settings::{Checked, Settings};
 use super::error::{Error, OpenError, Reason};
 use super::lookup::{at_once, ticket};
 use super::{Authority, Inner, documents};
@@ -15,7 +16,7 @@ use crate::entropy::random;
 use crate::ids::ClientId;
 use crate::root_key::RootKey;
 use crate::secret::{SecretBytes, SecretText};
-use crate::store::{Outcome, Put, Revoke, Store, Target, Ticket, Verb};
+use crate::store::{Outcome, Put, Revoke, Store, StoreError, Target, Ticket, Verb};
 use crate::sync::{HashMap, Mutex, PoisonError, RwLock};
 use crate::time::Timestamp;
 
@@ -83,6 +84,25 @@ impl<S: Store> Authority<S> {
         ticket(self.inner.register(client))
     }
 
+    /// Registers a known client anew: its settings are those of the draft, whole. It keeps its
+    /// secrets, unless the draft brings one, or goes by another method now: then it gets a new one
+    /// where it needs one, shown this once. What it holds lives on; its next tokens follow the new
+    /// settings, and a scope that was taken away is in no refreshed token. Whether it is blocked, and
+    /// who registered it, does not change.
+    ///
+    /// # Durability
+    /// The ticket resolves when the change is on stable storage.
+    ///
+    /// # Blocks
+    /// As [`Authority::register`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidClientMetadata`] for an
+    /// unusable draft; [`Error::TemporarilyUnavailable`] when the store cannot.
+    pub fn update_client(&self, client: Client) -> Ticket<Registered, Error> {
+        ticket(self.inner.update(client))
+    }
+
     /// A registered client.
     #[must_use]
     pub fn client(&self, client_id: &ClientId) -> Option<Arc<RegisteredClient>> {
@@ -137,17 +157,9 @@ impl<S: Store> Authority<S> {
 impl<S: Store> Inner<S> {
     fn register(self: &Arc<Self>, client: Client) -> Result<Ticket<Registered, Error>, Error> {
         let Checked { id, settings, secret: chosen } = client.check()?;
+        let (secrets, generated) = self.first_secret(&id, &settings, chosen.as_ref())?;
         let registered_at = self.clock.read().unix;
-        let mut registered = RegisteredClient { id, settings, secrets: Vec::new(), registered_at };
-        let mut generated = None;
-        if let Some(secret) = &chosen {
-            let _place = self.slow_room.enter()?;
-            registered.secrets.push(KeptSecret::chosen(&self.keeping(&registered), secret)?);
-        } else if registered.settings.has_secret() {
-            let secret = self.draw_secret()?;
-            registered.secrets.push(KeptSecret::generated(&self.keeping(&registered), &secret)?);
-            generated = Some(secret);
-        }
+        let registered = RegisteredClient { id, settings, secrets, registered_at };
         let put = document_of(&registered, true)?;
         let _changes = self.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = Arc::clone(self);
@@ -160,6 +172,58 @@ impl<S: Store> Inner<S> {
             }
             _ => Err(Error::InvalidClientMetadata(Reason::new("the client_id is taken"))),
         }))
+    }
+
+    /// What is kept of a client's first secret, where it goes by one, and that secret if it was drawn.
+    fn first_secret(
+        &self,
+        id: &ClientId,
+        settings: &Settings,
+        chosen: Option<&SecretText>,
+    ) -> Result<(Vec<KeptSecret>, Option<SecretText>), Error> {
+        let keeping = self.keeping(id, settings);
+        if let Some(secret) = chosen {
+            let _place = self.slow_room.enter()?;
+            return Ok((vec![KeptSecret::chosen(&keeping, secret)?], None));
+        }
+        if !settings.has_secret() {
+            return Ok((Vec::new(), None));
+        }
+        let secret = self.draw_secret()?;
+        Ok((vec![KeptSecret::generated(&keeping, &secret)?], Some(secret)))
+    }
+
+    fn update(self: &Arc<Self>, draft: Client) -> Result<Ticket<Registered, Error>, Error> {
+        let Checked { id, settings, secret: chosen } = draft.check()?;
+        let keeps = |held: &RegisteredClient| {
+            let signs = settings.signs_with_secret();
+            let usable = |kept: &KeptSecret| !signs || kept.hmac().is_some();
+            chosen.is_none()
+                && settings.has_secret()
+                && !held.secrets.is_empty()
+                && held.secrets.iter().all(usable)
+        };
+        // Drawn and hashed before the change is decided, which nobody should wait for.
+        let unknown = || Error::InvalidClient(Reason::new("unknown client"));
+        let fresh = match keeps(&*self.clients.get(&id).ok_or_else(unknown)?) {
+            true => None,
+            false => Some(self.first_secret(&id, &settings, chosen.as_ref())?),
+        };
+        self.change_client(&id.clone(), |client| {
+            let (blocked, parent) = (client.settings.blocked, client.settings.parent.take());
+            client.settings = Settings { blocked, parent, ..settings };
+            let mut client_secret = None;
+            match fresh {
+                Some((secrets, generated)) => {
+                    client.secrets = secrets;
+                    client_secret = generated;
+                }
+                // Another change came in between.
+                None if client.secrets.is_empty() => return Err(StoreError::Busy.into()),
+                None => {}
+            }
+            Ok(Registered { client_id: id, client_secret })
+        })
     }
 
     /// Changes a registered client. The store and what is known here see changes in one order.
@@ -191,15 +255,15 @@ impl<S: Store> Inner<S> {
         Ok(SecretText::new(format!("{SECRET_PREFIX}{text}")))
     }
 
-    /// What a secret of `client` is kept under.
-    pub(super) fn keeping<'a>(&'a self, client: &'a RegisteredClient) -> Keeping<'a> {
+    /// What a secret of a client is kept under.
+    pub(super) fn keeping<'a>(&'a self, client: &'a ClientId, settings: &Settings) -> Keeping<'a> {
         Keeping {
             derive: &self.derive,
             root: &self.root,
             entropy: &*self.entropy,
             key_version: self.handles.current_version(),
-            client: &client.id,
-            signs: client.settings.signs_with_secret(),
+            client,
+            signs: settings.signs_with_secret(),
         }
     }
 }

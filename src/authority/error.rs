@@ -27,6 +27,9 @@ pub(super) enum Cause {
     BasicHeader,
     AssertionType,
     JtiUsed,
+    Blocked,
+    NotAdminApproved,
+    NoRunAs,
 }
 
 impl Reason {

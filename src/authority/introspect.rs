@@ -9,7 +9,6 @@ use super::audience::overlap;
 use super::client::{Introspects, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Error, Reason};
-use super::lookup::ticket;
 use super::read::Read;
 use super::{Authority, Inner};
 use crate::ids::ClientId;
@@ -91,11 +90,7 @@ impl<S: Store> Authority<S> {
     /// (RFC 7662 section 2.1 requires authorization); [`Error::TemporarilyUnavailable`] when a cold
     /// record could not be read: never `active: false` for that.
     pub fn introspect(&self, token: &str, caller: &Caller) -> Ticket<Introspection, Error> {
-        ticket(
-            self.inner
-                .authenticate(caller)
-                .map(|caller| caller.then(|client| self.inner.introspect(token, client))),
-        )
+        self.inner.as_client(caller, None, |client| self.inner.introspect(token, client))
     }
 }
 
@@ -116,15 +111,16 @@ impl<S: Store> Inner<S> {
             Read::Opaque(handle) => match find_handle(&handle, false) {
                 Some((TokenKind::Access, find)) => self.introspect_access(client, find, now),
                 Some((kind, find)) => self.find_then(find, now, move |inner, view| {
+                    let sees = |view: &TokenView| inner.may_see(&client, kind, &view.client, "");
                     let shown = view
-                        .filter(|view| view.live && client.may_see(kind, &view.client, ""))
+                        .filter(|view| view.live && sees(view))
                         .map(|view| ActiveToken::of_view(kind, view));
                     Ticket::ready(Ok(inner.introspection(shown)))
                 }),
                 None => Ticket::ready(Ok(self.introspection(None))),
             },
             Read::Jwt(jwt) => {
-                if !client.may_see(TokenKind::Access, &jwt.client, &jwt.audience) {
+                if !self.may_see(&client, TokenKind::Access, &jwt.client, &jwt.audience) {
                     return Ok(Ticket::ready(Ok(self.introspection(None))));
                 }
                 self.find_then(jwt.find(true), now, move |inner, view| {
@@ -147,7 +143,8 @@ impl<S: Store> Inner<S> {
     ) -> Ticket<Introspection, Error> {
         self.find_then(find, now, move |inner, view| {
             let seen = |view: &TokenView| {
-                view.live && client.may_see(TokenKind::Access, &view.client, &view.audience)
+                let kind = TokenKind::Access;
+                view.live && inner.may_see(&client, kind, &view.client, &view.audience)
             };
             let (true, Find::Access { locator, digest, .. }) =
                 (view.as_ref().is_some_and(seen), find)
@@ -164,6 +161,20 @@ impl<S: Store> Inner<S> {
         })
     }
 
+    fn may_see(
+        &self,
+        client: &RegisteredClient,
+        kind: TokenKind,
+        owner: &ClientId,
+        audience: &str,
+    ) -> bool {
+        let registered = match client.settings.introspects {
+            Introspects::OwnAndChildren => self.clients.get(owner),
+            _ => None,
+        };
+        client.may_see(kind, owner, registered.as_deref().and_then(|c| c.parent()), audience)
+    }
+
     fn introspection(&self, active: Option<ActiveToken>) -> Introspection {
         Introspection { issuer: Arc::clone(&self.issuer), active }
     }
@@ -171,7 +182,13 @@ impl<S: Store> Inner<S> {
 
 impl RegisteredClient {
     /// Whether it may learn of a token of `owner` (RFC 7662 section 4).
-    fn may_see(&self, kind: TokenKind, owner: &ClientId, audience: &str) -> bool {
+    fn may_see(
+        &self,
+        kind: TokenKind,
+        owner: &ClientId,
+        parent: Option<&ClientId>,
+        audience: &str,
+    ) -> bool {
         let own = *owner == self.id;
         match self.settings.introspects {
             Introspects::Own => own,
@@ -181,6 +198,7 @@ impl RegisteredClient {
                     || audience.split(' ').any(|one| one == self.id.as_str());
                 own || (kind == TokenKind::Access && meant)
             }
+            Introspects::OwnAndChildren => own || parent == Some(&self.id),
             Introspects::All => true,
         }
     }

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use super::audience::Audience;
-use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient, TokenFormat};
+use super::client::{REFRESH_SCOPES, RegisteredClient, TokenFormat};
 use super::derive::{Reused, request_digest};
-use super::error::{Error, Reason};
+use super::error::{Cause, Error, Reason};
 use super::issued::Issued;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
+use super::policy::not_permitted;
 use super::{Authority, Inner};
 use crate::codec::handle::HandleKind;
 use crate::entropy::random;
@@ -129,7 +130,8 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidScope`],
     /// [`Error::InvalidTarget`], [`Error::InvalidRequest`] for a scope, audience, subject or device
-    /// that is malformed or exceeds the client's; [`Error::AccessDenied`] when the pair is taken
+    /// that is malformed or exceeds the client's; [`Error::AccessDenied`] for a subject whose tokens
+    /// the client may not have, and when the pair is taken
     /// (policy `Reject`); [`Error::InvalidGrant`] when a revocation came in between;
     /// [`Error::ServerError`] when a remote key has not signed, and then nothing is born;
     /// [`Error::TemporarilyUnavailable`].
@@ -156,13 +158,20 @@ impl<S: Store> Inner<S> {
             .ok_or_else(|| Error::InvalidClient(Reason::new("unknown client")))?;
         let subject = Subject::new(subject)
             .map_err(|error| Error::InvalidRequest(Reason::with("subject", error)))?;
+        if !self.is_permitted(&client, &subject) {
+            return Err(Error::AccessDenied(not_permitted()));
+        }
+        if client.is_blocked() {
+            let reason = Reason::new("the client is blocked").because(Cause::Blocked);
+            return Err(Error::InvalidClient(reason));
+        }
         let device = device.map(DeviceId::new).transpose();
         let device =
             device.map_err(|error| Error::InvalidRequest(Reason::with("device", error)))?;
         let scope = narrow_scope(scope.as_deref(), client.scopes())?;
         let audience = self.narrow_audience(audience.as_deref(), &client)?;
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
-        let refresh = refresh && wants_refresh && client.may_use(GrantType::RefreshToken);
+        let refresh = refresh && wants_refresh && client.refreshes();
         self.give_birth(Granted { admission, client, subject, device, scope, audience, refresh })
     }
 

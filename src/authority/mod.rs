@@ -38,6 +38,7 @@ mod client;
 mod client_auth;
 mod client_document;
 mod client_secrets;
+mod client_settings;
 mod clients;
 mod derive;
 mod documents;
@@ -48,6 +49,7 @@ mod issue;
 mod issued;
 mod lookup;
 mod mint;
+mod policy;
 mod profile;
 mod read;
 mod refresh;
@@ -74,6 +76,7 @@ pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
 pub use introspect::Introspection;
 pub use issue::{Admission, Issue};
 pub use issued::Issued;
+pub use policy::{Approvals, IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
 pub use profile::Profile;
 pub use revoke::Target;
 pub use signing::Keys;
@@ -120,6 +123,7 @@ struct Inner<S> {
     assertions: AssertionVerifier,
     assertions_max: u32,
     key_source: Arc<dyn KeySource>,
+    approvals: Arc<dyn Approvals>,
     slow_room: client_auth::SlowRoom,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,

@@ -31,6 +31,11 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         (Error::InvalidClient(_), Cause::JtiUsed) => {
             ("bad_jti_claim", 400, "invalid client credentials")
         }
+        (_, Cause::Blocked) => ("app_blocked", 400, "invalid client credentials"),
+        (_, Cause::NotAdminApproved) => {
+            ("invalid_app_access", 400, "user is not admin approved to access this app")
+        }
+        (_, Cause::NoRunAs) => ("invalid_grant", 400, "no client credentials user enabled"),
         (Error::InvalidClient(_), _) => ("invalid_client", 400, "invalid client credentials"),
         (Error::InvalidGrant(_), _) => ("invalid_grant", 400, "expired access/refresh token"),
         (Error::UnauthorizedClient(_) | Error::UnsupportedGrantType(_), _) => {

@@ -15,6 +15,7 @@ use super::issue::{narrow_audience, narrow_scope};
 use super::issued::Issued;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
+use super::policy::not_permitted;
 use super::token::TokenRequest;
 use crate::codec::handle::{Handle, HandleKind};
 use crate::entropy::random;
@@ -139,8 +140,16 @@ impl<S: Store> Inner<S> {
         // A spent token gets nothing new: the store says whether it is a retry or a replay.
         let (scope, audience) = match presented.handle.locator.bucket == family.generation {
             true => {
+                // What was taken from the client since is not in its next token.
+                let within = family.scope.intersection(presented.client.scopes());
+                if !self.is_permitted(&presented.client, &family.subject) {
+                    return Err(Error::InvalidGrant(not_permitted()));
+                }
+                if !presented.client.refreshes() {
+                    return Err(Error::InvalidGrant(Reason::new("no refresh tokens any more")));
+                }
                 let (scope, audience) = presented.asked.as_ref().map_err(Error::clone)?;
-                let scope = narrow_scope(scope.as_ref().map(Scope::as_str), &family.scope)?;
+                let scope = narrow_scope(scope.as_ref().map(Scope::as_str), &within)?;
                 let audience = audience.as_ref().map(Audience::as_str);
                 (scope, narrow_audience(audience, &of_family)?)
             }

@@ -71,11 +71,9 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidClient`] when the caller does not authenticate; [`Error::InvalidGrant`] for
     /// another client's token, which stays as it is; [`Error::TemporarilyUnavailable`].
     pub fn revoke_token(&self, token: &str, caller: &Caller) -> Ticket<(), Error> {
-        ticket(self.inner.authenticate(caller).map(|caller| {
-            caller.then(|client| {
-                Ok(self.inner.revoke_presented(token, Some(client.client_id().clone())))
-            })
-        }))
+        self.inner.as_client(caller, None, |client| {
+            Ok(self.inner.revoke_presented(token, Some(client.client_id().clone())))
+        })
     }
 }
 

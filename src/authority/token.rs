@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::client_auth::Caller;
-use super::error::{Error, Reason};
+use super::error::{Cause, Error, Reason};
 use super::issue::{Granted, narrow_scope};
 use super::issued::Issued;
-use super::lookup::ticket;
+use super::profile::Profile;
 use super::{Authority, Inner};
 use crate::ids::Subject;
 use crate::scope::Scope;
@@ -31,9 +31,19 @@ pub(super) enum Grant<'a> {
     Refresh(&'a str),
 }
 
+impl Grant<'_> {
+    fn grant_type(self) -> GrantType {
+        match self {
+            Grant::ClientCredentials => GrantType::ClientCredentials,
+            Grant::Refresh(_) => GrantType::RefreshToken,
+        }
+    }
+}
+
 impl<'a> TokenRequest<'a> {
-    /// An access token for the client itself (RFC 6749 section 4.4). Its subject is the client id,
-    /// and there is never a refresh token with it.
+    /// An access token for the client itself (RFC 6749 section 4.4). Its subject is the client id, or
+    /// whom the client runs as ([`Client::run_as`](super::Client::run_as), which
+    /// [`Profile::Salesforce`] demands), and there is never a refresh token with it.
     pub fn client_credentials(caller: &'a Caller) -> TokenRequest<'a> {
         TokenRequest { grant: Grant::ClientCredentials, caller, scope: None, audience: None }
     }
@@ -59,10 +69,7 @@ impl<'a> TokenRequest<'a> {
 
 impl fmt::Debug for TokenRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let grant = match self.grant {
-            Grant::ClientCredentials => "client_credentials",
-            Grant::Refresh(_) => "refresh_token",
-        };
+        let grant = self.grant.grant_type().name();
         write!(f, "TokenRequest({grant} of {:?})", self.caller)
     }
 }
@@ -79,16 +86,15 @@ impl<S: Store> Authority<S> {
     /// [`Error::UnauthorizedClient`] when it may not use the grant type; [`Error::InvalidGrant`] for
     /// a refresh token that is unknown, expired, revoked, another client's or replayed;
     /// [`Error::InvalidScope`] and [`Error::InvalidTarget`] for more than was granted;
-    /// [`Error::AccessDenied`] when the pair is taken; [`Error::TemporarilyUnavailable`] when the
-    /// store cannot do it or cannot say whether it did.
+    /// [`Error::AccessDenied`] when the pair is taken, and for a request from outside the client's
+    /// address ranges; [`Error::TemporarilyUnavailable`] when the store cannot do it or cannot say
+    /// whether it did.
     pub fn token(&self, request: &TokenRequest<'_>) -> Ticket<Issued, Error> {
         // Noted before the client is authenticated: a revocation in between outlives this request.
         let admission = self.inner.store.admission();
-        ticket(
-            self.inner
-                .authenticate(request.caller)
-                .map(|caller| caller.then(|client| self.inner.token(admission, client, request))),
-        )
+        let grant = Some(request.grant.grant_type());
+        self.inner
+            .as_client(request.caller, grant, |client| self.inner.token(admission, client, request))
     }
 }
 
@@ -99,6 +105,8 @@ impl<S: Store> Inner<S> {
         client: Arc<RegisteredClient>,
         request: &TokenRequest<'_>,
     ) -> Result<Ticket<Issued, Error>, Error> {
+        let is_refresh = request.grant.grant_type() == GrantType::RefreshToken;
+        client.check_address(request.caller.address, is_refresh)?;
         match request.grant {
             Grant::ClientCredentials => self.client_credentials(admission, client, request),
             Grant::Refresh(token) => self.refresh(admission, client, token, request),
@@ -117,8 +125,15 @@ impl<S: Store> Inner<S> {
         let asked = narrow_scope(request.scope, client.scopes())?;
         let scope = without_refresh(&asked)?;
         let audience = self.narrow_audience(request.audience, &client)?;
-        let subject = Subject::new(client.client_id())
-            .map_err(|error| Error::ServerError(Reason::with("subject", error)))?;
+        let subject = match &client.settings.run_as {
+            Some(subject) => subject.clone(),
+            None if self.profile == Profile::Salesforce => {
+                let reason = Reason::new("no subject to run as").because(Cause::NoRunAs);
+                return Err(Error::UnauthorizedClient(reason));
+            }
+            None => Subject::new(client.client_id())
+                .map_err(|error| Error::ServerError(Reason::with("subject", error)))?,
+        };
         self.give_birth(Granted {
             admission,
             client,

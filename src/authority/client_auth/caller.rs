@@ -1,6 +1,7 @@
 //! Who asks: a client, with what proves it.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::ids::{ClientId, IdError};
 use crate::secret::SecretText;
@@ -13,6 +14,7 @@ pub struct Caller {
     pub(super) proof: Proof,
     /// SHA-256 thumbprint of the certificate of the connection.
     pub(super) certificate: Option<[u8; 32]>,
+    pub(in crate::authority) address: Option<IpAddr>,
 }
 
 /// What a caller proves itself with.
@@ -36,7 +38,7 @@ impl Caller {
     #[must_use]
     pub fn public(client_id: impl AsRef<str>) -> Caller {
         let client_id = Some(ClientId::new(client_id));
-        Caller { client_id, proof: Proof::None, certificate: None }
+        Caller { client_id, proof: Proof::None, certificate: None, address: None }
     }
 
     /// A client with an assertion (RFC 7523 section 2.2), signed with its key or its secret. The
@@ -44,7 +46,7 @@ impl Caller {
     #[must_use]
     pub fn assertion(assertion: impl Into<String>) -> Caller {
         let proof = Proof::Assertion(SecretText::new(assertion));
-        Caller { client_id: None, proof, certificate: None }
+        Caller { client_id: None, proof, certificate: None, address: None }
     }
 
     /// A client with the certificate of its connection (RFC 8705 section 2.2), given by its SHA-256
@@ -58,6 +60,12 @@ impl Caller {
     #[must_use]
     pub fn with_certificate(self, thumbprint: [u8; 32]) -> Caller {
         Caller { certificate: Some(thumbprint), ..self }
+    }
+
+    /// Where the request comes from. A client with address ranges is refused without it.
+    #[must_use]
+    pub fn from_address(self, address: IpAddr) -> Caller {
+        Caller { address: Some(address), ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use base64_simd::STANDARD;
 
@@ -38,6 +39,8 @@ pub struct Credentials<'a> {
     /// SHA-256 thumbprint of the certificate of the connection. The host has checked that the peer
     /// holds the certificate's key.
     pub certificate: Option<[u8; 32]>,
+    /// Where the request comes from.
+    pub address: Option<IpAddr>,
 }
 
 impl fmt::Debug for Credentials<'_> {
@@ -116,7 +119,7 @@ impl Credentials<'_> {
                 None => return Err(Error::InvalidClient(Reason::new("no client"))),
             }
         };
-        Ok(Caller { certificate: self.certificate, ..caller })
+        Ok(Caller { certificate: self.certificate, address: self.address, ..caller })
     }
 
     fn of_header(&self, header: &str) -> Result<Caller, Error> {
@@ -242,7 +245,7 @@ mod tests {
             client_secret: Some("body"),
             client_assertion_type: Some(JWT_BEARER),
             client_assertion: Some("x.y.z"),
-            certificate: None,
+            ..Credentials::default()
         };
         let none = |full: Credentials<'_>| {
             (

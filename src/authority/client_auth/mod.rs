@@ -26,7 +26,7 @@ pub(super) use secret::{Keeping, KeptSecret, SECRETS_MAX, SecretForm, SlowRoom};
 use caller::Proof;
 use secret::Opens;
 
-use super::client::RegisteredClient;
+use super::client::{GrantType, RegisteredClient};
 use super::error::{Cause, Error, Reason};
 use super::lookup::ticket;
 use super::{Authority, Inner};
@@ -39,24 +39,6 @@ pub(super) struct Authenticated {
     client: Arc<RegisteredClient>,
     /// Resolves when the use of its assertion is durable.
     used: Option<Ticket<(), Error>>,
-}
-
-impl Authenticated {
-    /// Goes on as this client. The answer is held back until the use of its assertion is durable:
-    /// after a crash nobody gets a second answer for one assertion.
-    pub(super) fn then<T: Unpin + Send + 'static>(
-        self,
-        answer: impl FnOnce(Arc<RegisteredClient>) -> Result<Ticket<T, Error>, Error>,
-    ) -> Ticket<T, Error> {
-        let answer = ticket(answer(self.client));
-        match self.used {
-            None => answer,
-            Some(used) => Ticket::slow(async move {
-                used.await?;
-                answer.await
-            }),
-        }
-    }
 }
 
 /// A secret in the hands of a caller, with its fast digest.
@@ -78,9 +60,45 @@ impl<S: Store> Authority<S> {
 }
 
 impl<S: Store> Inner<S> {
-    /// The client that `caller` proves to be. Call it after the sequence was noted (rule: note,
-    /// then authenticate).
-    pub(super) fn authenticate(&self, caller: &Caller) -> Result<Authenticated, Error> {
+    /// Goes on as the client that `caller` proves to be, for a grant where it asks for tokens. Call it
+    /// after the sequence was noted (rule: note, then authenticate).
+    ///
+    /// The answer is held back until the use of an assertion is durable: after a crash nobody gets a
+    /// second answer for one assertion.
+    pub(super) fn as_client<T: Unpin + Send + 'static>(
+        &self,
+        caller: &Caller,
+        grant: Option<GrantType>,
+        answer: impl FnOnce(Arc<RegisteredClient>) -> Result<Ticket<T, Error>, Error>,
+    ) -> Ticket<T, Error> {
+        let Authenticated { client, used } = match self.authenticate(caller, grant) {
+            Ok(authenticated) => authenticated,
+            Err(error) => return Ticket::ready(Err(error)),
+        };
+        let answer = ticket(answer(client));
+        match used {
+            None => answer,
+            Some(used) => Ticket::slow(async move {
+                used.await?;
+                answer.await
+            }),
+        }
+    }
+
+    fn authenticate(
+        &self,
+        caller: &Caller,
+        grant: Option<GrantType>,
+    ) -> Result<Authenticated, Error> {
+        let authenticated = self.prove(caller, grant)?;
+        if authenticated.client.settings.blocked {
+            let reason = Reason::new("the client is blocked").because(Cause::Blocked);
+            return Err(Error::InvalidClient(reason));
+        }
+        Ok(authenticated)
+    }
+
+    fn prove(&self, caller: &Caller, grant: Option<GrantType>) -> Result<Authenticated, Error> {
         let id = match &caller.client_id {
             Some(Ok(id)) => Some(id),
             Some(Err(error)) => {
@@ -95,7 +113,7 @@ impl<S: Store> Inner<S> {
             (Proof::Secret(text, other), Some(id)) => {
                 self.by_secret(id, text, other.as_ref()).map(known)
             }
-            (Proof::None, Some(id)) => self.by_presence(id, caller.certificate).map(known),
+            (Proof::None, Some(id)) => self.by_presence(id, caller.certificate, grant).map(known),
             (_, None) => Err(unknown_client()),
         }
     }
@@ -188,11 +206,15 @@ impl<S: Store> Inner<S> {
         &self,
         id: &ClientId,
         certificate: Option<[u8; 32]>,
+        grant: Option<GrantType>,
     ) -> Result<Arc<RegisteredClient>, Error> {
         let refuse = |why| Error::InvalidClient(Reason::new(why));
         let client = self.clients.get(id).ok_or_else(unknown_client)?;
         let methods = &client.settings.methods;
-        if methods.contains(&AuthMethod::None) {
+        let by_certificate = methods.contains(&AuthMethod::SelfSignedTls) && certificate.is_some();
+        let optional =
+            |grant: GrantType| !by_certificate && client.settings.secret_optional.contains(&grant);
+        if methods.contains(&AuthMethod::None) || grant.is_some_and(optional) {
             return Ok(client);
         }
         if !methods.contains(&AuthMethod::SelfSignedTls) {

@@ -1,0 +1,182 @@
+//! What a client is registered with: the same for a draft and a registered client, and checked whole.
+
+use super::audience::Audience;
+use super::client::{ACCESS_SECS_MAX, GrantType, Introspects, RefreshPolicy, TokenFormat};
+use super::client_auth::{AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX, ClientKeys};
+use super::policy::{IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
+use crate::ids::{ClientId, Subject};
+use crate::scope::Scope;
+use crate::secret::SecretText;
+use crate::store::PairPolicy;
+
+const NAME_LEN_MAX: usize = 255;
+const CERTIFICATES_MAX: usize = 16;
+const URL_LEN_MAX: usize = 2_048;
+
+/// What is the same for a draft and a registered client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// How it authenticates; never empty, and `None` stands alone.
+    pub(super) methods: Vec<AuthMethod>,
+    pub(super) keys: Option<ClientKeys>,
+    /// SHA-256 thumbprints of its certificates.
+    pub(super) certificates: Vec<[u8; 32]>,
+    pub(super) name: String,
+    pub(super) grants: Vec<GrantType>,
+    pub(super) scopes: Scope,
+    pub(super) audiences: Audience,
+    pub(super) format: TokenFormat,
+    pub(super) access_secs: Option<u64>,
+    pub(super) refresh: RefreshPolicy,
+    pub(super) pairs: PairPolicy,
+    pub(super) introspects: Introspects,
+    /// Whose tokens it may have.
+    pub(super) permitted: PermittedUsers,
+    /// Grant types for which it need not prove who it is.
+    pub(super) secret_optional: Vec<GrantType>,
+    pub(super) pkce_required: bool,
+    /// Where its token requests may come from; anywhere when empty.
+    pub(super) ip_ranges: Vec<IpRange>,
+    pub(super) ip_relaxed_for_refresh: bool,
+    pub(super) logout_url: Option<String>,
+    pub(super) blocked: bool,
+    /// The client that registered it.
+    pub(super) parent: Option<ClientId>,
+    /// Whom its `client_credentials` tokens speak for, if not for itself.
+    pub(super) run_as: Option<Subject>,
+}
+
+/// A draft in which nothing is wrong.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) id: ClientId,
+    pub(super) settings: Settings,
+    /// The secret that somebody chose.
+    pub(super) secret: Option<SecretText>,
+}
+
+impl Settings {
+    /// Those of a client that keeps a secret.
+    pub(super) fn confidential() -> Settings {
+        Settings {
+            methods: vec![AuthMethod::ClientSecret],
+            keys: None,
+            certificates: Vec::new(),
+            name: String::new(),
+            grants: vec![GrantType::ClientCredentials, GrantType::RefreshToken],
+            scopes: Scope::empty(),
+            audiences: Audience::empty(),
+            format: TokenFormat::Opaque,
+            access_secs: None,
+            refresh: RefreshPolicy::fixed(),
+            pairs: PairPolicy::Unlimited,
+            introspects: Introspects::Own,
+            permitted: PermittedUsers::SelfAuthorized,
+            secret_optional: Vec::new(),
+            pkce_required: true,
+            ip_ranges: Vec::new(),
+            ip_relaxed_for_refresh: false,
+            logout_url: None,
+            blocked: false,
+            parent: None,
+            run_as: None,
+        }
+    }
+
+    pub(super) fn is_confidential(&self) -> bool {
+        !self.methods.contains(&AuthMethod::None)
+    }
+
+    /// Whether a secret belongs to it.
+    pub(super) fn has_secret(&self) -> bool {
+        self.methods.iter().any(|method| method.takes_secret())
+    }
+
+    /// Whether it signs with its secret, which must be kept for that.
+    pub(super) fn signs_with_secret(&self) -> bool {
+        self.methods.contains(&AuthMethod::ClientSecretJwt)
+    }
+
+    /// What is wrong with a secret that somebody chose.
+    pub(super) fn no_secret(&self, secret: &SecretText) -> Option<&'static str> {
+        let len = secret.expose().len();
+        if !self.has_secret() {
+            Some("its way to authenticate takes no secret")
+        } else if !(CHOSEN_SECRET_LEN_MIN..=CLIENT_SECRET_LEN_MAX).contains(&len) {
+            Some("its secret is too short or too long")
+        } else {
+            None
+        }
+    }
+
+    /// What is wrong with how it authenticates.
+    fn auth_problem(&self) -> Option<&'static str> {
+        let has = |method| self.methods.contains(&method);
+        if self.methods.is_empty() {
+            Some("it has no way to authenticate")
+        } else if has(AuthMethod::None) && self.methods.len() > 1 {
+            Some("a public client has no other way to authenticate")
+        } else if has(AuthMethod::PrivateKeyJwt) != self.keys.is_some() {
+            Some("private_key_jwt goes with keys")
+        } else if has(AuthMethod::SelfSignedTls) == self.certificates.is_empty() {
+            Some("self_signed_tls_client_auth goes with certificates")
+        } else if self.certificates.len() > CERTIFICATES_MAX {
+            Some("it has too many certificates")
+        } else {
+            None
+        }
+    }
+
+    /// What is wrong with them, if anything.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        let has = |grant| self.grants.contains(&grant);
+        let confidential = self.is_confidential();
+        if let Some(problem) = self.auth_problem().or_else(|| self.policy_problem()) {
+            Some(problem)
+        } else if self.access_secs.is_some_and(|secs| !(1..=ACCESS_SECS_MAX).contains(&secs)) {
+            Some("its access lifetime is out of range")
+        } else if self.name.len() > NAME_LEN_MAX {
+            Some("its name is too long")
+        } else if !confidential && has(GrantType::ClientCredentials) {
+            // RFC 6749 section 4.4: "MUST only be used by confidential clients".
+            Some("a public client cannot use client_credentials")
+        } else if !confidential && !self.refresh.rotates && has(GrantType::RefreshToken) {
+            // RFC 9700 section 2.2.2: sender-constrained or rotated for public clients.
+            Some("refresh tokens of a public client must rotate")
+        } else if self.pairs == PairPolicy::Newest(0) {
+            Some("a pair needs room for one login")
+        } else if matches!(self.pairs, PairPolicy::Reuse { .. }) && has(GrantType::RefreshToken) {
+            Some("the pair policy reuse is for access tokens alone")
+        } else {
+            None
+        }
+    }
+
+    /// What is wrong with its policies.
+    fn policy_problem(&self) -> Option<&'static str> {
+        let optional = |grant| self.secret_optional.contains(&grant);
+        let listed = |subjects: &Vec<Subject>| subjects.len() > PERMITTED_SUBJECTS_MAX;
+        if matches!(&self.permitted, PermittedUsers::Listed(subjects) if listed(subjects)) {
+            Some("its list of subjects is too long")
+        } else if self.ip_ranges.len() > IP_RANGES_MAX {
+            Some("it has too many address ranges")
+        } else if optional(GrantType::ClientCredentials) {
+            // RFC 6749 section 4.4: "MUST only be used by confidential clients".
+            Some("client_credentials needs a proof")
+        } else if optional(GrantType::RefreshToken) && !self.refresh.rotates {
+            Some("refresh tokens that are redeemed without a proof must rotate")
+        } else if optional(GrantType::AuthorizationCode) && !self.pkce_required {
+            Some("codes that are redeemed without a proof need PKCE")
+        } else if self.logout_url.as_deref().is_some_and(|url| !is_https(url)) {
+            Some("its logout URL is no https URL")
+        } else {
+            None
+        }
+    }
+}
+
+fn is_https(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").unwrap_or_default();
+    let visible = url.bytes().all(|byte| byte.is_ascii_graphic());
+    visible && !rest.is_empty() && !rest.starts_with('/') && url.len() <= URL_LEN_MAX
+}
