@@ -3,8 +3,7 @@
 //! What befalls the log is reported: nothing sealed is silently lost.
 //!
 //! `MINTAGE_FLIPS` and `MINTAGE_TRUNCATIONS` set how many of these (default 300 and 50),
-//! `MINTAGE_CRASH_CAMPAIGN` the seed.
-#![allow(clippy::print_stdout)]
+//! `MINTAGE_CRASH_CAMPAIGN` the seed, `MINTAGE_DAMAGE_CASE` the one case to run again.
 
 mod crash_support;
 mod store_support;
@@ -16,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crash_support::{
-    Broken, Ledger, Scratch, Template, harm_checkpoint, open, progress, quiet_engine, rounds,
+    Broken, Ledger, Scratch, Template, harm_checkpoint, open, progress, quiet_engine, rounds, say,
     work_if_child,
 };
 use mintage::store::{Store, StoreError};
@@ -54,7 +53,8 @@ fn sled_files(data: &Path) -> Vec<PathBuf> {
 }
 
 fn table(data: &Path) -> PathBuf {
-    fs::read_dir(data.join("sled")).unwrap().flatten().map(|entry| entry.path()).max().unwrap()
+    let tables = fs::read_dir(data.join("sled")).unwrap().flatten().map(|entry| entry.path());
+    tables.max().unwrap_or_default()
 }
 
 /// One of sled's files: mostly the table, sometimes the small ones.
@@ -68,6 +68,8 @@ fn pick(data: &Path, random: &mut Random) -> PathBuf {
 struct Figures {
     flips: AtomicU64,
     truncations: AtomicU64,
+    garbled: AtomicU64,
+    rebuilt: AtomicU64,
     rebuilt_later: AtomicU64,
     slowest_millis: AtomicU64,
 }
@@ -76,10 +78,17 @@ struct Figures {
 fn answers_are_right(data: &Path, ledger: &mut Ledger, figures: &Figures) -> Result<(), String> {
     let clock = Arc::new(ManualClock::at(ledger.now));
     for round in 0..2 {
+        let before = data.join("sled").is_dir().then(|| table(data));
         let begun = Instant::now();
         let store = open(data, &clock).map_err(|error| format!("open {round}: {error:?}"))?;
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap();
         figures.slowest_millis.fetch_max(millis, Ordering::Relaxed);
+        // A checkpoint that is built anew has a new number.
+        let is_rebuilt = before != Some(table(data));
+        if is_rebuilt && round == 1 {
+            return Err("it was rebuilt once more at the next open".to_owned());
+        }
+        figures.rebuilt.fetch_add(u64::from(is_rebuilt), Ordering::Relaxed);
         let broken = ledger.check(&store, &clock);
         if broken != Broken::default() {
             return Err(format!("open {round}: {broken:?}, {:?}", store.stats()));
@@ -98,6 +107,21 @@ fn answers_are_right(data: &Path, ledger: &mut Ledger, figures: &Figures) -> Res
     Ok(())
 }
 
+/// A write that went wrong: noise, zeros, or bytes that belong elsewhere.
+fn garble(bytes: &mut [u8], at: usize, random: &mut Random) {
+    let len = 1 + usize::try_from(random.below(4_096)).unwrap();
+    let end = (at + len).min(bytes.len());
+    match random.below(3) {
+        0 => bytes[at..end].fill(0),
+        1 => bytes[at..end].fill_with(|| u8::try_from(random.below(256)).unwrap()),
+        _ => {
+            let from =
+                usize::try_from(random.below((bytes.len() - (end - at)) as u64 + 1)).unwrap();
+            bytes.copy_within(from..from + (end - at), at);
+        }
+    }
+}
+
 /// Ends the test if one case takes too long: a hang must say which case it was.
 struct Watch(Arc<AtomicU64>);
 
@@ -109,7 +133,7 @@ impl Watch {
             let begun = Instant::now();
             while watched.load(Ordering::SeqCst) == 0 {
                 if begun.elapsed().as_secs() > 4 * OPEN_SECS_MAX {
-                    println!("HUNG: {what}");
+                    say(&format!("HUNG: {what}"));
                     std::process::exit(1);
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -138,22 +162,28 @@ fn flipped_bits_and_lost_ends_of_sleds_files_change_no_answer() {
     let seed = rounds("MINTAGE_CRASH_CAMPAIGN", 1);
     let flips = rounds("MINTAGE_FLIPS", 300);
     let truncations = rounds("MINTAGE_TRUNCATIONS", 50);
-    // Closed once, and once more: the second has a snapshot of sled's own.
-    let templates = [Template::new(60, seed), Template::new(400, seed + 1)];
+    let garbled = flips / 10;
+    let only: Option<u64> =
+        std::env::var("MINTAGE_DAMAGE_CASE").ok().and_then(|case| case.parse().ok());
+    // Of the largest most tokens lie in pages that sled reads only when they are asked for.
+    let templates = [60, 400, 2_500].map(|families| Template::new(families, seed));
     let (figures, next) = (Figures::default(), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
                 loop {
                     let case = next.fetch_add(1, Ordering::SeqCst);
-                    if case >= flips + truncations {
+                    if case >= flips + truncations + garbled {
                         return;
                     }
-                    progress("damage", case, flips + truncations);
+                    if only.is_some_and(|only| only != case) {
+                        continue;
+                    }
+                    progress("damage", case, flips + truncations + garbled);
                     let mut random = Random::new(seed ^ (case << 20));
                     let dir = Scratch::new("damage");
                     let data = dir.path().join("data");
-                    let template = usize::try_from(random.below(2)).unwrap();
+                    let template = [0, 0, 0, 1, 1, 2][usize::try_from(random.below(6)).unwrap()];
                     let mut ledger = templates[template].copy_to(&data);
                     let path = pick(&data, &mut random);
                     let mut bytes = fs::read(&path).unwrap();
@@ -162,39 +192,40 @@ fn flipped_bits_and_lost_ends_of_sleds_files_change_no_answer() {
                     let end = if random.one_in(8) { bytes.len() as u64 } else { used };
                     let at = random.below(end);
                     let at = usize::try_from(at).unwrap();
-                    let is_flip = case < flips;
-                    if is_flip {
+                    let (kind, count) = if case < flips {
                         bytes[at] ^= 1 << random.below(8);
-                    } else {
+                        ("flip", &figures.flips)
+                    } else if case < flips + truncations {
                         bytes.truncate(at);
-                    }
+                        ("truncation", &figures.truncations)
+                    } else {
+                        garble(&mut bytes, at, &mut random);
+                        ("garbled", &figures.garbled)
+                    };
                     fs::write(&path, &bytes).unwrap();
-                    let what = format!(
-                        "case {case}: {} {} at {at} of {used}",
-                        if is_flip { "flip of" } else { "end of" },
-                        path.display()
-                    );
+                    let what = format!("case {case}: {kind} {} at {at} of {used}", path.display());
                     let _watch = Watch::on(what.clone());
                     if let Err(wrong) = answers_are_right(&data, &mut ledger, &figures) {
                         panic!("{what}: {wrong}; what is left is in {}", dir.keep().display());
                     }
-                    let count = if is_flip { &figures.flips } else { &figures.truncations };
                     count.fetch_add(1, Ordering::SeqCst);
                 }
             });
         }
     });
     let count = |figure: &AtomicU64| figure.load(Ordering::SeqCst);
-    println!(
-        "{} flips and {} truncations of sled's files, 0 wrong answers, {} noticed after the open, \
-         slowest open {} ms, {} MiB at most, {} s",
+    say(&format!(
+        "{} flips and {} truncations and {} garbled places in sled's files, 0 wrong answers, {} \
+         rebuilt at open, {} later, slowest open {} ms, {} MiB at most, {} s",
         count(&figures.flips),
         count(&figures.truncations),
+        count(&figures.garbled),
+        count(&figures.rebuilt),
         count(&figures.rebuilt_later),
         count(&figures.slowest_millis),
         resident_kib_max() / 1024,
         begun.elapsed().as_secs()
-    );
+    ));
     assert!(count(&figures.slowest_millis) < OPEN_SECS_MAX * 1000);
     assert!(resident_kib_max() < RESIDENT_KIB_MAX);
 }

@@ -5,7 +5,6 @@
 //!
 //! `MINTAGE_NTH` sets how many failures, drawn at random (default 300); 0 is every call of every kind.
 //! Needs a C compiler; where it is missing the test says so loudly and does nothing.
-#![allow(clippy::print_stdout)]
 
 mod crash_support;
 mod store_support;
@@ -18,7 +17,8 @@ use std::time::Instant;
 
 use crash_support::shim::{Fault, LOG, Library, OPEN, RENAME, SLED, SYNC, TRUNCATE, UNLINK, WRITE};
 use crash_support::{
-    Job, Ledger, Scratch, Template, child, progress, quiet_engine, rounds, verdict, work_if_child,
+    Job, Ledger, Scratch, Template, child, progress, quiet_engine, rounds, say, verdict,
+    work_if_child,
 };
 use store_support::sim::Random;
 
@@ -160,7 +160,7 @@ fn every_failing_call_is_an_error_and_loses_nothing_on_real_files() {
     let library = match Library::compile() {
         Ok(library) => library,
         Err(reason) => {
-            println!("SKIPPED, failures on real files were NOT tested: {reason}");
+            say(&format!("SKIPPED, failures on real files were NOT tested: {reason}"));
             return;
         }
     };
@@ -214,7 +214,7 @@ fn every_failing_call_is_an_error_and_loses_nothing_on_real_files() {
                         }
                         Ok(_) => {}
                         Err(wrong) => {
-                            println!("{kind:?}, call {nth}: {wrong}");
+                            say(&format!("{kind:?}, call {nth}: {wrong}"));
                             figures.wrong.lock().unwrap().push(format!("{kind:?}, call {nth}"));
                         }
                     }
@@ -228,12 +228,12 @@ fn every_failing_call_is_an_error_and_loses_nothing_on_real_files() {
     let by_calls = figures.by_calls.into_inner().unwrap();
     let by_calls: Vec<String> =
         by_calls.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    println!(
+    say(&format!(
         "{struck} failures ({}) in {} runs of {all} that there are, 0 false acknowledgements, 0 panics, \
          0 promises broken, {} s",
         by_calls.join(", "),
         runs,
         begun.elapsed().as_secs()
-    );
+    ));
     assert!(struck >= wanted.min(all as u64 / 2), "too few failures struck");
 }

@@ -4,9 +4,8 @@
 //! survivors are rewritten, segments dropped, tokens expire and leave the checkpoint, at full rate.
 //!
 //! Needs root, loop devices, `mkfs` and a C compiler; where they are missing the test says so loudly
-//! and does nothing. `MINTAGE_CUTS` sets how many cuts per file system (default 10),
+//! and does nothing. `MINTAGE_CUTS` sets how many cuts per file system (default 40),
 //! `MINTAGE_CUTS_FS` which ones (default `ext4,xfs`), `MINTAGE_CRASH_CAMPAIGN` the seed.
-#![allow(clippy::print_stdout)]
 
 mod crash_support;
 mod store_support;
@@ -19,8 +18,8 @@ use std::time::{Duration, Instant};
 use crash_support::mount::Mount;
 use crash_support::shim::{ANY, Fault, LOG, Library, SLED, SYNC, WRITE};
 use crash_support::{
-    Job, Ledger, Scratch, child, harm_checkpoint, open, prefill, progress, quiet_engine, rounds,
-    verdict, work_if_child,
+    Job, Ledger, Scratch, child, first_segment, harm_checkpoint, open, prefill, progress,
+    quiet_engine, rounds, say, verdict, work_if_child,
 };
 use mintage::time::ManualClock;
 use store_support::sim::Random;
@@ -43,16 +42,6 @@ struct Figures {
     opening: u64,
     dropped: u64,
     acknowledged: u64,
-}
-
-/// The number of the first segment, by its name: it rises when segments are dropped.
-fn first_segment(data: &std::path::Path) -> u64 {
-    let names = fs::read_dir(data).into_iter().flatten().flatten();
-    let numbers = names.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        u64::from_str_radix(name.strip_suffix(".log")?, 16).ok()
-    });
-    numbers.min().unwrap_or(0)
 }
 
 fn campaign(kind: &str, cuts: u64, seed: u64) -> Result<Figures, String> {
@@ -128,7 +117,7 @@ fn campaign(kind: &str, cuts: u64, seed: u64) -> Result<Figures, String> {
 fn acknowledged_survives_power_cuts() {
     quiet_engine();
     let kinds = std::env::var("MINTAGE_CUTS_FS").unwrap_or_else(|_| "ext4,xfs".to_owned());
-    let cuts = rounds("MINTAGE_CUTS", 10);
+    let cuts = rounds("MINTAGE_CUTS", 40);
     let seed = rounds("MINTAGE_CRASH_CAMPAIGN", 1);
     std::thread::scope(|scope| {
         for kind in kinds.split(',') {
@@ -136,20 +125,20 @@ fn acknowledged_survives_power_cuts() {
                 let begun = Instant::now();
                 match campaign(kind, cuts, seed) {
                     Err(reason) => {
-                        println!("SKIPPED, power cuts of {kind} were NOT tested: {reason}");
-                        println!("they need root, loop devices, mkfs.{kind} and cc");
+                        say(&format!("SKIPPED, power cuts of {kind} were NOT tested: {reason}"));
+                        say(&format!("they need root, loop devices, mkfs.{kind} and cc"));
                     }
                     Ok(figures) => {
                         let secs = begun.elapsed().as_secs();
                         let Figures { random, at_call, steady, opening, dropped, acknowledged } =
                             figures;
-                        println!(
+                        say(&format!(
                             "{kind}: {} cuts, {random} at random and {at_call} at a call, {opening} \
                              while opening, {steady} of stores at a steady size that dropped \
                              {dropped} segments, {acknowledged} acknowledged operations, \
                              0 promises broken, {secs} s",
                             random + at_call
-                        );
+                        ));
                         assert!(acknowledged > cuts, "the children did next to nothing");
                     }
                 }

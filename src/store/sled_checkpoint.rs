@@ -6,11 +6,16 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
 
 /// Bytes of sled's page cache; its real memory is a small multiple.
 const CACHE_LEN: u64 = 16 * 1024 * 1024;
+
+/// How long opening waits for the lock of the table, and between two tries.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_WAIT: Duration = Duration::from_millis(1);
 
 /// The directory that sled's tables lie in, each under a number of its own.
 ///
@@ -50,9 +55,18 @@ impl CheckpointHome for SledHome {
         self.next.fetch_max(number.saturating_add(1), Ordering::SeqCst);
         let path = self.path.join(number.to_string());
         remove_leftovers(&path).map_err(engine)?;
-        let db = guarded(|| {
-            sled::Config::new().path(&path).cache_capacity(CACHE_LEN).flush_every_ms(None).open()
-        })?;
+        let config = sled::Config::new().path(&path).cache_capacity(CACHE_LEN).flush_every_ms(None);
+        let begun = Instant::now();
+        let db = loop {
+            // The directory is ours: whoever still locks the table is about to let it go, a thread
+            // of sled's own that outlives its table, or a forked child.
+            match guarded(|| config.open()) {
+                Err(error) if is_locked(&error) && begun.elapsed() < LOCK_WAIT_MAX => {
+                    std::thread::sleep(LOCK_WAIT);
+                }
+                opened => break opened?,
+            }
+        };
         Ok(Box::new(SledCheckpoint { db: Some(db), path }))
     }
 
@@ -172,6 +186,12 @@ impl Checkpoint for SledCheckpoint {
 
 fn engine(error: impl std::error::Error + Send + Sync + 'static) -> CheckpointError {
     CheckpointError::Engine(Box::new(error))
+}
+
+fn is_locked(error: &CheckpointError) -> bool {
+    // sled has no error of its own for this.
+    matches!(error, CheckpointError::Engine(error)
+        if error.to_string().contains("could not acquire lock"))
 }
 
 /// sled panics on some damaged files; here that is an error like any other.

@@ -8,6 +8,7 @@ pub mod mount;
 pub mod shim;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,10 +125,24 @@ pub fn verdict(path: &Path, ledger: &mut Ledger) -> Result<(), String> {
     let issued = bench.try_issue(&pair("reports", &again), PairPolicy::Unlimited, true);
     let (_, tokens) = issued.map_err(|error| format!("it does not work again: {error:?}"))?;
     ledger.tell_issued(&again, &tokens, clock.read().unix.0 + crate::store_support::LIFETIME);
+    let replayed = ledger.replay_one(&store, &clock);
+    if replayed != Broken::default() {
+        return Err(format!("{replayed:?}"));
+    }
     if let Some(error) = store.stats().last_error {
         return Err(format!("it reopened with {error:?}"));
     }
     store.close().map_err(|error| format!("it does not close: {error:?}"))
+}
+
+/// The number of the first segment, by its name: it rises when segments are dropped.
+pub fn first_segment(data: &Path) -> u64 {
+    let names = fs::read_dir(data).into_iter().flatten().flatten();
+    let numbers = names.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        u64::from_str_radix(name.strip_suffix(".log")?, 16).ok()
+    });
+    numbers.min().unwrap_or(0)
 }
 
 /// Takes sled away, shortens it, or puts an older one in its place. `older` is a directory that may
@@ -160,6 +175,12 @@ pub fn harm_checkpoint(path: &Path, older: &Path, random: &mut Random) {
     }
 }
 
+/// Says something that must be seen though the test passes: the capture of the test runner does not
+/// take it.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Panics of the checkpoint's engine are contained, and many: they are not printed.
 pub fn quiet_engine() {
     let usual = std::panic::take_hook();
@@ -182,6 +203,6 @@ pub fn rounds(variable: &str, usual: u64) -> u64 {
 /// Says now and then how far a long campaign is.
 pub fn progress(what: &str, done: u64, all: u64) {
     if all >= 1_000 && done.is_multiple_of(all / 20) {
-        println!("{what}: {done} of {all}");
+        say(&format!("{what}: {done} of {all}"));
     }
 }
