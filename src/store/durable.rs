@@ -100,6 +100,12 @@ impl DurableOptions {
 /// # Threads
 /// Three of its own: `mintage-writer` commits groups, `mintage-follower` owns the checkpoint,
 /// `mintage-keeper` prepares segments, rewrites survivors and sweeps. sled adds a few of its own.
+///
+/// # Processes
+/// The directory belongs to the process that opened it. A child that it forked has none of these
+/// threads and none of the right to the files: its writes are refused, and its reads show what was
+/// there at the fork (a ticket that it awaits never resolves, one that it waits for does). It keeps the directory locked for as long as it runs. Fork first, then
+/// open.
 #[derive(Clone)]
 pub struct DurableStore {
     inner: Arc<Inner>,
@@ -299,7 +305,7 @@ impl Inner {
     fn close(&self) -> Result<(), StoreError> {
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        if threads.is_empty() {
+        if threads.is_empty() || self.log.is_forked() {
             return Err(StoreError::Closed);
         }
         self.is_stopping.store(true, Ordering::SeqCst);

@@ -51,6 +51,8 @@ pub(crate) struct Log {
     gone: Sender<Record>,
     keeper: Sender<()>,
     me: Weak<Log>,
+    /// The process that opened the log.
+    process: u32,
 }
 
 struct Queue {
@@ -144,6 +146,7 @@ impl Log {
             gone,
             keeper,
             me: Weak::clone(me),
+            process: std::process::id(),
         })
     }
 
@@ -249,6 +252,9 @@ impl Log {
         pending: &mut Pending,
         high_water: Timestamp,
     ) -> io::Result<Lsn> {
+        if self.is_forked() {
+            return Err(io::Error::other("the store was opened by another process, which forked"));
+        }
         let padded = pending.bytes.len().next_multiple_of(BLOCK);
         if device.at.offset + padded > self.segment_len {
             self.rotate(device)?;
@@ -313,6 +319,12 @@ impl Log {
         for (group, outcome) in self.fail(error) {
             group.settle(&outcome);
         }
+    }
+
+    /// Whether this is a copy in a child of the process that opened the log. The files are the
+    /// parent's: the child has none of its threads, and must write nothing.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
     }
 
     /// Position of the last record that was enqueued.

@@ -20,6 +20,9 @@ mod list;
 mod log;
 mod memory;
 mod memory_checkpoint;
+#[cfg(mintage_loom)]
+#[doc(hidden)]
+pub mod models;
 mod opening;
 mod packed;
 mod put;
