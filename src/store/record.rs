@@ -109,6 +109,8 @@ pub(crate) enum StampKind {
     Client = 2,
     Subject = 3,
     Pair = 4,
+    /// A pair with its device: what a grant stands for, also when its row is gone.
+    Unique = 5,
 }
 
 /// `revoked_at` of everything, a client, a subject or a pair.
@@ -261,6 +263,7 @@ impl Record {
                     2 => StampKind::Client,
                     3 => StampKind::Subject,
                     4 => StampKind::Pair,
+                    5 => StampKind::Unique,
                     _ => return None,
                 },
                 digest: Digest(r.array()?),
