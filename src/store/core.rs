@@ -508,6 +508,7 @@ impl<J: Journal> Core<J> {
             stats.tokens_resident += shard.tokens.len() as u64;
             stats.families += shard.families.len() as u64;
             stats.grants += shard.grants.len() as u64;
+            stats.codes += shard.codes.len() as u64;
         }
         stats.rows_walked = self.rows_walked.load(Ordering::Relaxed);
         stats.stamps = self.stamps.len() as u64;
