@@ -174,6 +174,7 @@ fn act(bench: &Bench<'_, impl Store>, operation: &str, known: &Known) {
             request: [2; 16],
             access,
             refresh: None,
+            code: None,
         })));
     };
     let redeem = |refresh: Refresh, is_fixed: bool| {

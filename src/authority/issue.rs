@@ -19,8 +19,8 @@ use crate::locator::{Digest, Locator};
 use crate::scope::Scope;
 use crate::secret::{SecretBytes, SecretText};
 use crate::store::{
-    self, AccessBirth, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, RefreshBirth, Seq,
-    Store, StoreError, Ticket, Verb,
+    self, AccessBirth, CodeUse, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, RefreshBirth,
+    Seq, Store, StoreError, Ticket, Verb,
 };
 use crate::time::Timestamp;
 
@@ -99,6 +99,8 @@ pub(super) struct Granted {
     pub(super) scope: Scope,
     pub(super) audience: Audience,
     pub(super) refresh: bool,
+    /// The code that is redeemed for it.
+    pub(super) code: Option<CodeUse>,
 }
 
 /// What the answer is made of when the store says that the tokens were born.
@@ -172,7 +174,17 @@ impl<S: Store> Inner<S> {
         let audience = self.narrow_audience(audience.as_deref(), &client)?;
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
         let refresh = refresh && wants_refresh && client.refreshes();
-        self.give_birth(Granted { admission, client, subject, device, scope, audience, refresh })
+        let code = None;
+        self.give_birth(Granted {
+            admission,
+            client,
+            subject,
+            device,
+            scope,
+            audience,
+            refresh,
+            code,
+        })
     }
 
     /// The audience asked for within the client's, or all of the client's.
@@ -190,7 +202,8 @@ impl<S: Store> Inner<S> {
         self: &Arc<Self>,
         granted: Granted,
     ) -> Result<Ticket<Issued, Error>, Error> {
-        let Granted { admission, client, subject, device, scope, audience, refresh } = granted;
+        let Granted { admission, client, subject, device, scope, audience, refresh, code } =
+            granted;
         let now = self.clock.read();
         let key_version = self.handles.current_version();
         let salt = random::<16>(&*self.entropy)?;
@@ -232,6 +245,7 @@ impl<S: Store> Inner<S> {
             request,
             access: terms.birth(handle, form.tag()),
             refresh,
+            code,
         }));
         let generation = u32::from(refresh_token.is_some());
         let decided = Decided { grant, family, generation, admission, key_version };
@@ -319,6 +333,13 @@ impl<S: Store> Inner<S> {
             }
             Outcome::Issue(IssueOutcome::PairTaken) => {
                 Err(Error::AccessDenied(Reason::new("the pair has a live login")))
+            }
+            Outcome::Issue(IssueOutcome::CodeDead) => {
+                Err(Error::InvalidGrant(Reason::new("the code is dead")))
+            }
+            Outcome::Issue(IssueOutcome::CodeReplayed) => {
+                tracing::warn!(client = %pair.client, "a spent code came back: family killed");
+                Err(Error::InvalidGrant(Reason::new("the code was redeemed before")))
             }
             Outcome::Issue(IssueOutcome::Revoked) => {
                 Err(Error::InvalidGrant(Reason::new("revoked while it was being issued")))

@@ -142,6 +142,7 @@ impl<S: Store> Inner<S> {
             scope,
             audience,
             refresh: false,
+            code: None,
         })
     }
 }

@@ -257,7 +257,7 @@ impl<J: Journal> Core<J> {
 
     /// I4: whether what was admitted then was never revoked since, by anything above it.
     pub(crate) fn admits(&self, admission: Seq, grant: &GrantEntry, row: &GrantRow) -> bool {
-        admission >= row.revoked_at && self.stamps.allow(admission, &grant.names)
+        admission >= row.revoked_at && self.stamps.allow(admission, &grant.names, grant.unique)
     }
 
     /// The identifier of a text, and its record while that is not yet durable.
@@ -508,6 +508,7 @@ impl<J: Journal> Core<J> {
             stats.tokens_resident += shard.tokens.len() as u64;
             stats.families += shard.families.len() as u64;
             stats.grants += shard.grants.len() as u64;
+            stats.codes += shard.codes.len() as u64;
         }
         stats.rows_walked = self.rows_walked.load(Ordering::Relaxed);
         stats.stamps = self.stamps.len() as u64;

@@ -46,6 +46,11 @@ impl<J: Journal> Core<J> {
                         }
                     }
                 }
+                Record::Code(row) => {
+                    if let Some(code) = shard.codes.get_mut(&row.id) {
+                        code.put(row.clone(), lsn, published);
+                    }
+                }
                 Record::Token(row) => {
                     shard.tokens.insert(row.digest, TokenEntry::new(row.clone(), lsn));
                 }

@@ -218,6 +218,7 @@ impl Store for DurableStore {
                 Some(decided) => decided,
                 None => return self.inner.revoke_cold(revoke),
             },
+            Verb::Code(birth) => core.offer(&birth),
             Verb::UseOnce(once) => core.use_once(&once),
             Verb::Put(put) => core.put(put),
         };

@@ -49,6 +49,8 @@ pub(crate) fn revocation_in(record: &Record) -> Option<(RevokedScope, [u8; 16], 
     match record {
         Record::Stamp(row) => {
             let scope = match row.kind {
+                // The grant's own row, in the same unit, says it.
+                StampKind::Unique => return None,
                 StampKind::Everything => RevokedScope::Everything,
                 StampKind::Client => RevokedScope::Client,
                 StampKind::Subject => RevokedScope::Subject,

@@ -1,5 +1,6 @@
 //! Issue: an access token is born, with its grant and family where they are new.
 
+use super::code::JudgedCode;
 use super::core::{Core, Journal, Lane};
 use super::decide::{Decided, mint_row};
 use super::record::{FamilyRow, GrantRow, Record, TokenRow};
@@ -18,6 +19,23 @@ impl<J: Journal> Core<J> {
         let shard = &mut *guard;
         let unique = self.names.unique(&issue.pair);
         let refused = |outcome| Ok(Ticket::ready(Ok(Outcome::Issue(outcome))));
+        let bounded;
+        let issue = match issue.code {
+            None => issue,
+            Some(code) => match self.judge_code(shard, &code, &issue.pair, now) {
+                // I3: what is born derives from the code.
+                JudgedCode::Live(admission) => {
+                    let admission = admission.min(issue.admission);
+                    bounded = Issue { admission, ..issue.clone() };
+                    &bounded
+                }
+                JudgedCode::Spent(family) => {
+                    let outcome = Outcome::Issue(IssueOutcome::CodeReplayed);
+                    return self.replay_code(shard, family, outcome);
+                }
+                JudgedCode::Dead => return refused(IssueOutcome::CodeDead),
+            },
+        };
 
         let known = shard.pairs.get(&unique).copied();
         let (entry, row) = match known.and_then(|id| shard.grants.get(&id)) {
@@ -58,7 +76,7 @@ impl<J: Journal> Core<J> {
         if let PairPolicy::Reuse { left_secs_min } = issue.policy
             && let Some(reused) = self.reused(shard, &live, issue, left_secs_min, now)
         {
-            return self.attached(reused.0, Outcome::Issue(reused.1));
+            return self.hand_out_again(shard, issue, reused);
         }
         if issue.policy == PairPolicy::Reject
             && let Some(holder) = live.iter().rev().find_map(|id| shard.families.get(id))
@@ -76,7 +94,10 @@ impl<J: Journal> Core<J> {
         let mut records = Vec::new();
         let scope = self.intern(&issue.access.scope.to_shared(), &mut records)?;
         let audience = self.intern(&issue.access.audience, &mut records)?;
-        let shares_base = issue.policy == PairPolicy::Unlimited && issue.refresh.is_none();
+        // What a code gives can be ended by itself.
+        let shares_base = issue.policy == PairPolicy::Unlimited
+            && issue.refresh.is_none()
+            && issue.code.is_none();
         let held = new_grant.as_ref().or_else(|| shard.grants.get(&grant.id));
         let base = shard.families.get(&grant.base_family).filter(|base| {
             let row = &base.state.now;
@@ -117,6 +138,7 @@ impl<J: Journal> Core<J> {
         let token = self.token_row(&issue.access, &family, 0, issue.admission, scope, audience);
         let token = token.map(|row| TokenRow { generation: family.generation, ..row });
         records.extend(token.map(Record::Token));
+        records.extend(issue.code.and_then(|code| self.spent_code(shard, &code, family.id)));
         let outcome = Outcome::Issue(IssueOutcome::Issued {
             family: family.id,
             grant: grant.id,
@@ -156,7 +178,7 @@ impl<J: Journal> Core<J> {
         issue: &Issue,
         left_secs_min: u64,
         now: Timestamp,
-    ) -> Option<(Lsn, IssueOutcome)> {
+    ) -> Option<(Lsn, u64, IssueOutcome)> {
         let entry = shard.families.get(live.last()?)?;
         let row = &entry.state.now;
         let mint = &row.mint;
@@ -174,8 +196,23 @@ impl<J: Journal> Core<J> {
                 admission: row.admission,
                 mint: self.mint_of(mint),
             };
-            (entry.state.lsn, outcome)
+            (entry.state.lsn, row.id, outcome)
         })
+    }
+
+    /// The live token of a pair once more; a code that was presented for it is spent.
+    fn hand_out_again(
+        &self,
+        shard: &mut Shard,
+        issue: &Issue,
+        (lsn, family, outcome): (Lsn, u64, IssueOutcome),
+    ) -> Decided {
+        let outcome = Outcome::Issue(outcome);
+        let spent = issue.code.and_then(|code| self.spent_code(shard, &code, family));
+        let Some(record) = spent else { return self.attached(lsn, outcome) };
+        let appended = self.append(std::slice::from_ref(&record), Lane::Birth)?;
+        self.note(shard, &[record], &appended);
+        Ok(appended.ticket(outcome))
     }
 
     fn new_family(

@@ -30,6 +30,8 @@ const TOKEN_LEN: u64 = 128;
 const FAMILY_LEN: u64 = 256;
 const GRANT_LEN: u64 = 192;
 const OTHER_LEN: u64 = 128;
+/// About: a code has a body.
+const CODE_LEN: u64 = 512;
 /// How long the keeper sleeps when nobody nudges it.
 const IDLE: Duration = Duration::from_millis(100);
 /// How long it waits after something failed.
@@ -120,6 +122,7 @@ impl Keeper {
                 + stats.families * FAMILY_LEN
                 + stats.grants * GRANT_LEN
                 + (stats.stamps + stats.denied + stats.used) * OTHER_LEN
+                + stats.codes * CODE_LEN
                 + self.core.text_len();
             let segment_len = self.log.segment_len() as u64;
             let bound = live * LOG_FACTOR / segment_len + SEGMENTS_SPARE;

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::core::{Core, Journal};
+use super::core::{Core, Journal, shard_of_pair};
 use super::{Document, GrantView, Listing, Lsn, Page, StoreError};
 use crate::locator::Digest;
 use crate::scope::Scope;
@@ -29,6 +29,17 @@ impl<J: Journal> Core<J> {
             Listing::OfClient(client) => {
                 self.list_grants(self.names.client(client), cursor, limit, now)
             }
+            Listing::OfPair(pair) => {
+                let unique = self.names.unique(pair);
+                let id = shard_of_pair(unique);
+                let grant = self.shard(id).pairs.get(&unique).copied();
+                let mut page = Page::default();
+                if let Some(grant) = grant {
+                    self.list_families(grant, 0, limit, now, &mut page);
+                }
+                Ok(page)
+            }
+            Listing::Code(code) => Ok(Page { code: self.view_code(code, now), ..Page::default() }),
             Listing::Document(kind, name) => {
                 let documents = self.documents();
                 let found = documents.get(&(*kind, Arc::clone(name)));

@@ -59,6 +59,7 @@ impl Store for MemoryStore {
             Verb::Revoke(revoke) => {
                 self.core.revoke(&revoke).unwrap_or(Ok(Ticket::ready(Ok(Outcome::Revoke(None)))))
             }
+            Verb::Code(birth) => self.core.offer(&birth),
             Verb::UseOnce(once) => self.core.use_once(&once),
             Verb::Put(put) => self.core.put(put),
         };

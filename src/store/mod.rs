@@ -4,6 +4,7 @@
 //! [`Put`] and the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
 
 mod checkpoint;
+mod code;
 mod core;
 mod decide;
 mod durable;
@@ -45,6 +46,7 @@ mod verb;
 mod view;
 
 pub use checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
+pub use code::CODE_BODY_LEN_MAX;
 pub use durable::{DurableOptions, DurableStore};
 pub use error::StoreError;
 pub use memory::MemoryStore;
@@ -53,11 +55,12 @@ pub use put::DOCUMENT_LEN_MAX;
 pub use storage::{DiskStorage, Storage, StorageFile};
 pub use ticket::Ticket;
 pub use verb::{
-    AccessBirth, Find, Issue, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, Put, Redeem,
-    RedeemOutcome, RefreshBirth, Revoke, Target, UseOnce, UseOnceOutcome, Verb,
+    AccessBirth, CodeBirth, CodeOutcome, CodeUse, Find, Issue, IssueOutcome, Mint, Near, Outcome,
+    Pair, PairPolicy, Put, Redeem, RedeemOutcome, RefreshBirth, Revoke, Target, UseOnce,
+    UseOnceOutcome, Verb,
 };
 pub use view::{
-    Document, GrantView, Listing, Page, Revocation, RevokedScope, Stats, Swept, TokenView,
+    CodeView, Document, GrantView, Listing, Page, Revocation, RevokedScope, Stats, Swept, TokenView,
 };
 
 use std::fmt;

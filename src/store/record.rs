@@ -32,6 +32,7 @@ pub(crate) enum Record {
     Document(DocumentRow),
     Set(SetRow),
     Used(UsedRow),
+    Code(CodeRow),
 }
 
 /// An opaque access token.
@@ -109,6 +110,8 @@ pub(crate) enum StampKind {
     Client = 2,
     Subject = 3,
     Pair = 4,
+    /// A pair with its device: what a grant stands for, also when its row is gone.
+    Unique = 5,
 }
 
 /// `revoked_at` of everything, a client, a subject or a pair.
@@ -147,6 +150,22 @@ pub(crate) struct UsedRow {
     pub(crate) owner: Digest,
     pub(crate) digest: Digest,
     pub(crate) expires_at: Timestamp,
+}
+
+/// An authorization code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CodeRow {
+    pub(crate) id: u64,
+    pub(crate) digest: Digest,
+    pub(crate) admission: Seq,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    /// The family that it was redeemed for; 0 while it was not.
+    pub(crate) spent_for: u64,
+    pub(crate) client: ClientId,
+    pub(crate) subject: Subject,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) body: Arc<[u8]>,
 }
 
 /// Why bytes are no record.
@@ -214,6 +233,7 @@ impl Record {
             Record::Document(_) => 6,
             Record::Set(_) => 7,
             Record::Used(_) => 8,
+            Record::Code(_) => 9,
         }
     }
 
@@ -242,6 +262,7 @@ impl Record {
                 w.u64(row.id);
                 w.bytes(row.text.as_bytes());
             }
+            Record::Code(row) => row.encode(&mut w),
             Record::Used(row) => {
                 w.bytes(&row.owner.0);
                 w.bytes(&row.digest.0);
@@ -261,6 +282,7 @@ impl Record {
                     2 => StampKind::Client,
                     3 => StampKind::Subject,
                     4 => StampKind::Pair,
+                    5 => StampKind::Unique,
                     _ => return None,
                 },
                 digest: Digest(r.array()?),
@@ -280,6 +302,7 @@ impl Record {
                 id: r.u64()?,
                 text: Arc::from(std::str::from_utf8(r.rest()).ok()?),
             }),
+            9 => Record::Code(CodeRow::decode(r)?),
             8 => Record::Used(UsedRow {
                 owner: Digest(r.array()?),
                 digest: Digest(r.array()?),
@@ -446,6 +469,39 @@ impl GrantRow {
     }
 }
 
+impl CodeRow {
+    fn encode(&self, w: &mut Writer<'_>) {
+        w.u64(self.id);
+        w.bytes(&self.digest.0);
+        w.u64(self.admission.0);
+        w.u64(self.issued_at.0);
+        w.u64(self.expires_at.0);
+        w.u64(self.spent_for);
+        w.text(self.client.as_str());
+        w.text(self.subject.as_str());
+        w.text(self.device.as_ref().map_or("", DeviceId::as_str));
+        w.bytes(&self.body);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Option<CodeRow> {
+        Some(CodeRow {
+            id: r.u64()?,
+            digest: Digest(r.array()?),
+            admission: Seq(r.u64()?),
+            issued_at: Timestamp(r.u64()?),
+            expires_at: Timestamp(r.u64()?),
+            spent_for: r.u64()?,
+            client: ClientId::new(r.text()?).ok()?,
+            subject: Subject::new(r.text()?).ok()?,
+            device: match r.text()? {
+                "" => None,
+                device => Some(DeviceId::new(device).ok()?),
+            },
+            body: Arc::from(r.rest()),
+        })
+    }
+}
+
 struct Writer<'a>(&'a mut Vec<u8>);
 
 impl Writer<'_> {
@@ -546,6 +602,7 @@ pub(crate) mod tests {
         let (Ok(client), Ok(subject)) = (ClientId::new("reports"), Subject::new("user-42")) else {
             return Vec::new();
         };
+        let (client_of_code, subject_of_code) = (client.clone(), subject.clone());
         vec![
             Record::Token(TokenRow {
                 locator,
@@ -593,6 +650,18 @@ pub(crate) mod tests {
                 revoked_at: Seq(8),
             }),
             Record::Deny(DenyRow { jti: Digest([9; 16]), expires_at: Timestamp(99) }),
+            Record::Code(CodeRow {
+                id: 0x140,
+                digest: Digest([8; 16]),
+                admission: Seq(9),
+                issued_at: Timestamp(10),
+                expires_at: Timestamp(20),
+                spent_for: 0x80,
+                client: client_of_code,
+                subject: subject_of_code,
+                device: None,
+                body: Arc::from(&b"{}"[..]),
+            }),
             Record::Document(DocumentRow {
                 kind: 1,
                 name: Arc::from("reports"),

@@ -63,6 +63,7 @@ impl<J: Journal> Core<J> {
                 let entry = sets.entry(row.id).or_insert(SetEntry { text: row.text, lsn });
                 entry.lsn = entry.lsn.max(lsn);
             }
+            Record::Code(row) => self.redo_code(row, lsn),
             Record::Used(row) => self.used_mut().redo(row, lsn),
         }
     }

@@ -96,22 +96,39 @@ impl<J: Journal> Core<J> {
         Ok(appended.map_or_else(|| Ticket::ready(Err(StoreError::Closed)), |a| a.ticket(outcome)))
     }
 
+    /// The row says it to listings and to the feed; the stamp says it to whatever was admitted before
+    /// and is born when the row has been swept, such as the tokens of a code.
     fn revoke_grant(&self, id: u64) -> Decided {
         let mut shard = self.shard_mut(id);
         let Some(entry) = shard.grants.get_mut(&id) else {
             return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
         };
-        let seq = self.raise();
-        let record = Record::Grant(GrantRow { revoked_at: seq, ..entry.state.now.clone() });
-        let appended = self.append(std::slice::from_ref(&record), Lane::Kill);
-        let at = match &appended {
-            Ok(appended) => appended.first,
-            Err(StoreError::ReadOnly) => NEVER_PUBLISHED,
-            Err(error) => return Err(error.clone()),
-        };
-        entry.state.strike(at, |row| row.revoked_at = row.revoked_at.max(seq));
-        let appended = appended.map_err(|_| StoreError::NotDurable)?;
-        Ok(appended.ticket(Outcome::Revoke(Some(seq))))
+        let kind = StampKind::Unique;
+        let mut outcome = Err(StoreError::Closed);
+        let moved = self.stamps.raise(kind, entry.unique, || {
+            let seq = self.raise();
+            let records = [
+                Record::Grant(GrantRow { revoked_at: seq, ..entry.state.now.clone() }),
+                Record::Stamp(StampRow { kind, digest: entry.unique, revoked_at: seq }),
+            ];
+            let appended = self.append(&records, Lane::Kill);
+            let at = match &appended {
+                Ok(appended) => appended.first,
+                Err(StoreError::ReadOnly) => NEVER_PUBLISHED,
+                Err(error) => return Err((None, error.clone())),
+            };
+            entry.state.strike(at, |row| row.revoked_at = row.revoked_at.max(seq));
+            match appended {
+                Ok(appended) => {
+                    let stamped = appended.nth(1);
+                    outcome = Ok(appended.ticket(Outcome::Revoke(Some(seq))));
+                    Ok((seq, stamped))
+                }
+                Err(_) => Err((Some(seq), StoreError::NotDurable)),
+            }
+        });
+        moved?;
+        outcome
     }
 
     fn revoke_token(&self, shard: &mut Shard, digest: Digest) -> Decided {

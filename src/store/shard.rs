@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::record::{FamilyRow, GrantRow, StampKind, TokenRow};
+use super::record::{CodeRow, FamilyRow, GrantRow, StampKind, TokenRow};
 use super::{Lsn, Seq};
 use crate::locator::Digest;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -199,6 +199,7 @@ pub(crate) struct Shard {
     pub(crate) families: AsIsMap<u64, FamilyEntry>,
     pub(crate) grants: AsIsMap<u64, GrantEntry>,
     pub(crate) pairs: AsIsMap<Digest, u64>,
+    pub(crate) codes: AsIsMap<u64, Staged<CodeRow>>,
 }
 
 #[cfg(test)]

@@ -67,13 +67,19 @@ pub(crate) struct Stamps {
 
 impl Stamps {
     /// Whether something with these names above it and this admission was never revoked since.
-    pub(crate) fn allow(&self, admission: Seq, names: &[(StampKind, Digest)]) -> bool {
+    pub(crate) fn allow(
+        &self,
+        admission: Seq,
+        names: &[(StampKind, Digest)],
+        unique: Digest,
+    ) -> bool {
         if admission.0 >= self.newest.load(Ordering::SeqCst) {
             return true;
         }
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         let everything = (StampKind::Everything, Digest([0; 16]));
-        std::iter::once(&everything)
+        [everything, (StampKind::Unique, unique)]
+            .iter()
             .chain(names)
             .all(|name| map.get(name).is_none_or(|(revoked_at, _)| admission >= *revoked_at))
     }

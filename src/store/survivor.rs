@@ -107,6 +107,7 @@ impl<J: Journal> Core<J> {
                     _ => None,
                 }
             }
+            Record::Code(row) => self.rewrite_code(row, lsn, mark, write)?,
             Record::Used(row) => self.used_mut().rewrite(row, lsn, mark, write)?,
             Record::Set(row) => match self.sets_mut().get_mut(&row.id) {
                 Some(set) if set.lsn == lsn => {

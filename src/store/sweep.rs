@@ -46,6 +46,7 @@ impl<J: Journal> Core<J> {
             token.lsn > published || mark < token.row.expires_at.plus(HORIZON_SLACK_SECS)
         });
         swept.tokens += (before - shard.tokens.len()) as u64;
+        swept.codes += self.sweep_codes(shard, mark);
 
         let mut gone: HashSet<u64> = HashSet::default();
         for (id, family) in &shard.families {

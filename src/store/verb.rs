@@ -103,6 +103,50 @@ pub struct Issue {
     pub access: AccessBirth,
     /// The first refresh token.
     pub refresh: Option<RefreshBirth>,
+    /// The code that it is the redemption of: spent in the same unit, and above the admission.
+    pub code: Option<CodeUse>,
+}
+
+/// Birth of an authorization code.
+#[derive(Clone, Debug)]
+pub struct CodeBirth {
+    /// Whose tokens it will give.
+    pub pair: Pair,
+    /// The least of the counter before the subject and its grant were checked and every admission
+    /// that this derives from.
+    pub admission: Seq,
+    /// The time.
+    pub now: Reading,
+    /// Identifier drawn near the pair.
+    pub id: u64,
+    /// Its digest.
+    pub digest: Digest,
+    /// When it is issued.
+    pub issued_at: Timestamp,
+    /// The first second at which it is dead.
+    pub expires_at: Timestamp,
+    /// What the layer above needs to redeem it, at most
+    /// [`CODE_BODY_LEN_MAX`](super::CODE_BODY_LEN_MAX) bytes.
+    pub body: Arc<[u8]>,
+}
+
+/// What became of a [`CodeBirth`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeOutcome {
+    /// Born.
+    Born,
+    /// The client, subject, pair, grant or everything was revoked since the admission, or the body is
+    /// too long; nothing happened.
+    Refused,
+}
+
+/// A code in the hands of somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeUse {
+    /// Its identifier.
+    pub id: u64,
+    /// Its digest.
+    pub digest: Digest,
 }
 
 /// What was minted last in a family: enough to build the same tokens again, with the secret that
@@ -156,6 +200,10 @@ pub enum IssueOutcome {
     PairTaken,
     /// The client, subject, pair or everything was revoked since the admission; nothing happened.
     Revoked,
+    /// The code is unknown, expired, revoked or another pair's; nothing happened.
+    CodeDead,
+    /// The code was redeemed before: what it gave is dead.
+    CodeReplayed,
 }
 
 /// Redemption of a refresh token: it is spent and its successor is born, or, for a client whose
@@ -298,6 +346,8 @@ pub enum Verb {
     Redeem(Box<Redeem>),
     /// See [`Revoke`].
     Revoke(Revoke),
+    /// See [`CodeBirth`].
+    Code(Box<CodeBirth>),
     /// See [`UseOnce`].
     UseOnce(UseOnce),
     /// See [`Put`].
@@ -313,6 +363,8 @@ pub enum Outcome {
     Redeem(RedeemOutcome),
     /// Of [`Verb::Revoke`]: the number taken; `None` when the target does not exist.
     Revoke(Option<Seq>),
+    /// Of [`Verb::Code`].
+    Code(CodeOutcome),
     /// Of [`Verb::UseOnce`].
     UseOnce(UseOnceOutcome),
     /// Of [`Verb::Put`]: whether it was written; `false` when `create` met an existing document.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Lsn, Seq, StoreError};
+use super::{CodeUse, Lsn, Pair, Seq, StoreError};
 use crate::ids::{ClientId, DeviceId, Subject};
 use crate::scope::Scope;
 use crate::time::Timestamp;
@@ -37,6 +37,25 @@ pub struct TokenView {
     pub scope: Scope,
     /// Its audiences, in canonical text.
     pub audience: Arc<str>,
+}
+
+/// A code as the store sees it at the moment of the lookup.
+#[derive(Clone, Debug)]
+pub struct CodeView {
+    /// Whether it may be redeemed.
+    pub live: bool,
+    /// Whether it was redeemed.
+    pub spent: bool,
+    /// Whose tokens it gives.
+    pub pair: Pair,
+    /// The admission it was born with.
+    pub admission: Seq,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// The first second at which it is dead.
+    pub expires_at: Timestamp,
+    /// As given in [`CodeBirth::body`](super::CodeBirth::body).
+    pub body: Arc<[u8]>,
 }
 
 /// A family with its grant, as a row of a listing (Salesforce's `OauthToken` object).
@@ -116,6 +135,10 @@ pub enum Listing {
     OfSubject(Subject),
     /// Live families of a client, oldest grant first.
     OfClient(ClientId),
+    /// Live families of a pair with its device, oldest first.
+    OfPair(Pair),
+    /// One code.
+    Code(CodeUse),
     /// Documents of a kind, by name.
     Documents(u8),
     /// One document.
@@ -127,8 +150,10 @@ pub enum Listing {
 /// One page of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Rows of [`Listing::OfSubject`] and [`Listing::OfClient`].
+    /// Rows of [`Listing::OfSubject`], [`Listing::OfClient`] and [`Listing::OfPair`].
     pub grants: Vec<GrantView>,
+    /// The row of [`Listing::Code`].
+    pub code: Option<CodeView>,
     /// Rows of [`Listing::Documents`] and [`Listing::Document`].
     pub documents: Vec<Document>,
     /// Rows of [`Listing::Revocations`].
@@ -150,6 +175,8 @@ pub struct Swept {
     pub denied: u64,
     /// Values that may be used once, and were.
     pub used: u64,
+    /// Codes.
+    pub codes: u64,
 }
 
 /// Counters of a store.
@@ -167,6 +194,8 @@ pub struct Stats {
     pub denied: u64,
     /// Values that may be used once, were, and have not expired.
     pub used: u64,
+    /// Codes that have not expired.
+    pub codes: u64,
     /// Last position of the log that is on stable storage.
     pub durable: Lsn,
     /// Last position that the checkpoint has applied.

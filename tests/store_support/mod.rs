@@ -159,6 +159,7 @@ impl<S: Store> Bench<'_, S> {
                 expires_at: Timestamp::NEVER,
                 idle_secs: 0,
             }),
+            code: None,
         }));
         (verb, Tokens { family, grant, access, refresh })
     }
