@@ -2,10 +2,13 @@
 //! does the whole token (claims written, or header, signature, claims, issuer, audience and times
 //! checked). The ratio of the two is the figure that counts.
 
+#[path = "support/cpu_time.rs"]
+mod support;
+
 use std::error::Error;
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use mintage::codec::algorithm::Algorithm;
 use mintage::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims};
 use mintage::codec::handle::{HandleBuf, HandleKeys, HandleKind};
@@ -20,6 +23,8 @@ use mintage::time::Timestamp;
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use ring::{hmac, rsa};
+
+use support::{CpuTime, ONE};
 
 type Made<T> = Result<T, Box<dyn Error>>;
 
@@ -148,13 +153,13 @@ impl Bare {
     }
 }
 
-fn jwts(criterion: &mut Criterion) {
+fn jwts(criterion: &mut Criterion<CpuTime>) {
     for algorithm in Algorithm::ALL {
         jwt(criterion, algorithm).expect("keys and a token for the benchmark");
     }
 }
 
-fn jwt(criterion: &mut Criterion, algorithm: Algorithm) -> Made<()> {
+fn jwt(criterion: &mut Criterion<CpuTime>, algorithm: Algorithm) -> Made<()> {
     let (bare, key) = keys(algorithm)?;
     let rng = SystemRandom::new();
     let mut out = [0; 1_024];
@@ -163,7 +168,7 @@ fn jwt(criterion: &mut Criterion, algorithm: Algorithm) -> Made<()> {
     let raw = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(signature)?;
 
     let mut group = criterion.benchmark_group(format!("sign/{algorithm}"));
-    group.throughput(Throughput::Elements(1));
+    group.throughput(ONE);
     let mut bare_out = [0; 256];
     group.bench_function("ring", |b| {
         b.iter(|| assert!(bare.sign(black_box(input.as_bytes()), &rng, &mut bare_out)));
@@ -177,7 +182,7 @@ fn jwt(criterion: &mut Criterion, algorithm: Algorithm) -> Made<()> {
     group.finish();
 
     let mut group = criterion.benchmark_group(format!("verify/{algorithm}"));
-    group.throughput(Throughput::Elements(1));
+    group.throughput(ONE);
     group.bench_function("ring", |b| {
         b.iter(|| assert!(bare.verify(black_box(input.as_bytes()), black_box(&raw))));
     });
@@ -194,11 +199,11 @@ fn jwt(criterion: &mut Criterion, algorithm: Algorithm) -> Made<()> {
     Ok(())
 }
 
-fn handles(criterion: &mut Criterion) {
+fn handles(criterion: &mut Criterion<CpuTime>) {
     handle(criterion).expect("keys for the benchmark");
 }
 
-fn handle(criterion: &mut Criterion) -> Made<()> {
+fn handle(criterion: &mut Criterion<CpuTime>) -> Made<()> {
     let keys = HandleKeys::new(&RootKey::from_bytes(1, [1; 32]), OrgId::new("00D1")?)?;
     let locator = Locator { class: 6, bucket: 7, id: 8 };
     let secret = SecretBytes::new([9; 32]);
@@ -207,7 +212,7 @@ fn handle(criterion: &mut Criterion) -> Made<()> {
     let text = out.as_str().to_owned();
 
     let mut group = criterion.benchmark_group("handle");
-    group.throughput(Throughput::Elements(1));
+    group.throughput(ONE);
     group.bench_function("mint", |b| {
         b.iter(|| {
             let minted = keys.mint(HandleKind::Access, black_box(locator), &secret, &mut out);
@@ -230,5 +235,9 @@ fn handle(criterion: &mut Criterion) -> Made<()> {
     Ok(())
 }
 
-criterion_group!(benches, jwts, handles);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = jwts, handles
+}
 criterion_main!(benches);

@@ -4,13 +4,14 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::error::Error;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 use mintage::codec::algorithm::Algorithm;
-use mintage::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims};
+use mintage::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims, HalfHash, IdClaims};
 use mintage::codec::handle::{HandleBuf, HandleKeys, HandleKind};
-use mintage::codec::jws::{Scratch, SignError, Verifier, peek};
+use mintage::codec::jws::{IdExpected, IdVerifier, Scratch, SignError, Template, Verifier, peek};
 use mintage::codec::keyring::Keyring;
 use mintage::codec::keys::SigningKey;
 use mintage::entropy::SeededEntropy;
@@ -80,6 +81,8 @@ fn the_hot_path_allocates_nothing() -> Result<(), Box<dyn Error>> {
     assert_eq!(counted, 1, "the counter counts");
     for algorithm in [Algorithm::Hs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa] {
         jwts(algorithm)?;
+        templates(algorithm)?;
+        id_tokens(algorithm)?;
     }
     rsa_adds_nothing_to_ring(Algorithm::Rs256, &signature::RSA_PKCS1_SHA256)?;
     rsa_adds_nothing_to_ring(Algorithm::Ps256, &signature::RSA_PSS_SHA256)?;
@@ -163,6 +166,79 @@ fn jwts(algorithm: Algorithm) -> Result<(), Box<dyn Error>> {
         allocations(|| peek(token.as_bytes(), &mut scratch).map(|seen| seen.kid() == Some("k1")));
     assert_eq!((counted, kid), (0, Ok(true)), "{algorithm} peek");
     Ok(())
+}
+
+fn templates(algorithm: Algorithm) -> Result<(), Box<dyn Error>> {
+    let key = Arc::new(SigningKey::generate(algorithm, Some("k1"), &SeededEntropy::new(1))?);
+    let template = Template::new(Arc::clone(&key), &CLAIMS)?;
+    let mut out = [0; 1_024];
+    let mut bytes = BytesMut::with_capacity(1_024);
+    let (counted, len) = allocations(|| template.token_len(&CLAIMS));
+    assert_eq!((counted, len?), (0, key.token_len(&CLAIMS)?), "{algorithm} template length");
+    let (counted, signed) = allocations(|| template.sign_into(&CLAIMS, &mut out).map(str::len));
+    assert_eq!((counted, signed), (0, Ok(len?)), "{algorithm} template sign_into");
+    let (counted, signed) = allocations(|| template.sign_to(&CLAIMS, &mut bytes));
+    signed?;
+    assert_eq!((counted, bytes.len()), (0, len?), "{algorithm} template sign_to");
+    let other = AccessClaims { client_id: "other", ..CLAIMS };
+    let (counted, signed) = allocations(|| template.sign_into(&other, &mut out).err());
+    assert_eq!((counted, signed), (0, Some(SignError::OtherTemplate)));
+    Ok(())
+}
+
+fn id_tokens(algorithm: Algorithm) -> Result<(), Box<dyn Error>> {
+    let (counted, at_hash) = allocations(|| HalfHash::of(algorithm, "an access token"));
+    assert_eq!(counted, 0, "{algorithm} at_hash");
+    let claims = IdClaims {
+        issuer: "https://as.example",
+        subject: "user \"42\"",
+        audience: &["reports", "b"],
+        authorized_party: Some("reports"),
+        issued_at: NOW,
+        expires_at: Timestamp(1_700_003_600),
+        auth_time: Some(NOW),
+        nonce: Some("n-0S6_WzA2Mj"),
+        acr: Some("1"),
+        amr: &["pwd"],
+        at_hash: Some(at_hash),
+        c_hash: None,
+        extra: &Mail,
+    };
+    let key = Arc::new(SigningKey::generate(algorithm, Some("k1"), &SeededEntropy::new(1))?);
+    let template = Template::new(Arc::clone(&key), &claims)?;
+    let mut out = [0; 1_024];
+    let (counted, signed) = allocations(|| key.sign_into(&claims, &mut out).is_ok());
+    assert_eq!((counted, signed), (0, true), "{algorithm} ID token");
+    let (counted, signed) = allocations(|| template.sign_into(&claims, &mut out));
+    let token = signed?;
+    assert_eq!(counted, 0, "{algorithm} ID token of a template");
+
+    let ring = Keyring::new(SigningKey::from_private_bytes(&key.to_private_bytes())?);
+    let verifier = IdVerifier::new("https://as.example", "reports", 0);
+    let mut scratch = Scratch::new();
+    for (expected, wanted) in [
+        (
+            IdExpected::with_nonce("n-0S6_WzA2Mj").max_age_secs(60).access_token("an access token"),
+            true,
+        ),
+        (IdExpected::with_nonce("n-0S6_WzA2Mj").access_token("another"), false),
+        (IdExpected::without_nonce(), false),
+    ] {
+        let (counted, verified) = allocations(|| {
+            let verified = verifier.verify(&ring, token.as_bytes(), &expected, NOW, &mut scratch);
+            verified.is_ok_and(|seen| seen.amr().count() == 1 && seen.audience().count() == 2)
+        });
+        assert_eq!((counted, verified), (0, wanted), "{algorithm} ID token verified");
+    }
+    Ok(())
+}
+
+struct Mail;
+
+impl ExtraClaims for Mail {
+    fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
+        claims.str("email", "ann@example.com")
+    }
 }
 
 fn handles() -> Result<(), Box<dyn Error>> {

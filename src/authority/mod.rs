@@ -55,6 +55,7 @@ mod read;
 mod refresh;
 mod revoke;
 mod signing;
+mod templates;
 mod token;
 mod verify;
 

@@ -13,6 +13,7 @@ use super::birth;
 use super::error::{Error, OpenError, Reason};
 use super::lookup::ticket;
 use super::mint::Terms;
+use super::templates::Templates;
 use super::{Authority, Inner, documents};
 use crate::codec::algorithm::Algorithm;
 use crate::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims};
@@ -42,11 +43,14 @@ pub(super) struct KeySet {
     ring: Keyring,
     /// Rank of the active key.
     rank: u64,
+    /// Of the active key.
+    templates: Templates,
 }
 
 impl KeySet {
     fn new(ring: Keyring, rank: u64) -> KeySet {
-        KeySet { id: NEXT_SET.fetch_add(1, Ordering::Relaxed), ring, rank }
+        let id = NEXT_SET.fetch_add(1, Ordering::Relaxed);
+        KeySet { id, ring, rank, templates: Templates::new() }
     }
 
     /// Different for every set of the process.
@@ -73,10 +77,10 @@ impl KeySet {
         jti: &str,
         birth: &str,
     ) -> Result<SecretText, Error> {
-        let key = self.ring.active();
         with_claims(issuer, terms, jti, birth, |claims| {
-            let mut out = vec![0; key.token_len(claims)?];
-            key.sign_into(claims, &mut out).map(SecretText::new)
+            let template = self.templates.of(self.ring.active(), claims)?;
+            let mut out = vec![0; template.token_len(claims)?];
+            template.sign_into(claims, &mut out).map(SecretText::new)
         })
         .map_err(unsigned)
     }

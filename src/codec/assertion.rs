@@ -225,7 +225,7 @@ impl AssertionVerifier {
         let input = assertion.signing_input.as_bytes();
         let key = tried.find(|key| {
             assertion.signature.len() == key.signature_len()
-                && key.check(input, &assertion.signature)
+                && key.check(None, input, &assertion.signature)
         });
         let key = key.ok_or(AssertionError::BadSignature)?;
         self.judge(&assertion.claims, now)?;

@@ -9,7 +9,7 @@ pub(super) struct NotBase64url;
 
 /// How many characters `len` bytes take.
 pub(super) const fn encoded_len(len: usize) -> usize {
-    len / 3 * 4 + [0, 2, 3][len % 3]
+    (len * 4).div_ceil(3)
 }
 
 /// Writes `bytes` to the start of `out` and returns how many characters that took; `None` when

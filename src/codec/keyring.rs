@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::jwk::Jwk;
+use super::jws::TokenType;
 use super::keys::{SigningKey, VerifyingKey};
 
 /// The most keys in one ring.
@@ -57,7 +58,7 @@ impl Keyring {
 
     /// The key that signs.
     #[must_use]
-    pub fn active(&self) -> &SigningKey {
+    pub fn active(&self) -> &Arc<SigningKey> {
         &self.active
     }
 
@@ -115,9 +116,9 @@ impl Keyring {
         format!("{{\"keys\":[{}]}}", keys.join(","))
     }
 
-    /// The key whose access tokens start with exactly that header segment.
-    pub(super) fn find_header(&self, header: &[u8]) -> Option<&VerifyingKey> {
-        self.verifying.iter().find(|key| key.header() == header)
+    /// The key whose tokens of that type start as this one does.
+    pub(super) fn find_start(&self, token: &[u8], typ: TokenType) -> Option<&VerifyingKey> {
+        self.verifying.iter().find(|key| token.starts_with(key.start(typ)))
     }
 
     fn with(&self, at: usize, key: &VerifyingKey) -> Result<Vec<VerifyingKey>, KeyringError> {

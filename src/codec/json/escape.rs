@@ -92,7 +92,8 @@ pub(in crate::codec) fn plain_len(text: &[u8]) -> usize {
 
 /// The high bit of each byte that is a quote, a backslash or a control character. Bits above the
 /// lowest one set may be false alarms; the lowest one is exact, and it alone is used.
-fn special_bytes(chunk: [u8; 8]) -> u64 {
+#[inline(always)]
+pub(in crate::codec) fn special_bytes(chunk: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let word = u64::from_le_bytes(chunk);

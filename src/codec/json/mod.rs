@@ -5,15 +5,21 @@
 //! text on which readers could disagree is therefore no text at all.
 
 mod escape;
+mod marks;
+mod members;
 mod reader;
 
 use std::borrow::Cow;
 use std::fmt;
 
-use escape::{Unescape, unescape_in_place};
+use escape::Unescape;
+use marks::Marked;
+use members::{Kind, Slot};
 use reader::Reader;
 
-pub(super) use escape::plain_len;
+pub use members::Members;
+
+pub(super) use escape::{plain_len, special_bytes};
 
 /// The longest text, in bytes.
 pub const JSON_LEN_MAX: usize = 8_192;
@@ -56,10 +62,16 @@ impl fmt::Display for JsonError {
 impl std::error::Error for JsonError {}
 
 /// An object that was read whole. It borrows the text and the room of [`Object::read`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Object<'s> {
     text: &'s str,
-    slots: &'s [Slot],
+    members: &'s Members,
+}
+
+impl fmt::Debug for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.members().map(|(name, _)| name)).finish()
+    }
 }
 
 impl<'s> Object<'s> {
@@ -68,57 +80,65 @@ impl<'s> Object<'s> {
     ///
     /// # Errors
     /// [`JsonError`], with the first thing that is wrong.
+    #[inline(always)]
     pub fn read(text: &'s mut [u8], room: &'s mut Members) -> Result<Object<'s>, JsonError> {
         if text.len() > JSON_LEN_MAX {
             return Err(JsonError::TooLong);
         }
-        room.len = 0;
-        let escaped = Reader::new(text, room).document()?;
-        let slots = room.slots.get_mut(..room.len).unwrap_or(&mut []);
-        if escaped {
+        let escapes = match room.clear(text) {
+            Marked::Quotes => Reader::<true>::new(text, room).document()?,
+            Marked::More => Reader::<false>::new(text, room).document()?,
+        };
+        if escapes.outermost {
             std::str::from_utf8(text).map_err(|_| JsonError::NotUtf8)?;
-            unescape_outermost(text, slots);
+            room.unescape_outermost(text);
         }
         let text = std::str::from_utf8(text).map_err(|_| JsonError::NotUtf8)?;
-        Ok(Object { text, slots })
+        Ok(Object { text, members: room })
     }
 
     /// The value of the member `name`.
     #[must_use]
+    #[inline]
     pub fn get(&self, name: &str) -> Option<RawValue<'s>> {
-        self.members().find(|(found, _)| *found == name).map(|(_, value)| value)
+        self.members.find(self.text, name).map(|slot| self.value(slot))
+    }
+
+    /// The text of the string `name`; `Err` when it is there and is no string.
+    #[inline(always)]
+    pub(super) fn str(&self, name: &str) -> Result<Option<&'s str>, NotThat> {
+        match self.members.find(self.text, name) {
+            None => Ok(None),
+            Some(slot) if slot.kind() == Kind::String => Ok(Some(slot.value_of(self.text))),
+            Some(_) => Err(NotThat),
+        }
+    }
+
+    /// The value of the number `name`; `Err` when it is there and is no such number.
+    #[inline(always)]
+    pub(super) fn u64(&self, name: &str) -> Result<Option<u64>, NotThat> {
+        match self.members.find(self.text, name) {
+            None => Ok(None),
+            Some(slot) if slot.kind() == Kind::Integer => Ok(Some(slot.number())),
+            Some(slot) => self.value(slot).as_u64().map(Some).ok_or(NotThat),
+        }
     }
 
     /// The members in the order of the text.
     pub fn members(&self) -> impl Iterator<Item = (&'s str, RawValue<'s>)> + use<'s> {
-        let text = self.text;
-        self.slots.iter().filter(|slot| slot.object == 0).map(move |slot| {
-            let value = RawValue { text: slot.value.of(text), kind: slot.kind };
-            (slot.name.of(text), value)
-        })
+        let object = *self;
+        object.members.outermost().map(move |slot| (slot.name_of(object.text), object.value(slot)))
+    }
+
+    #[inline]
+    fn value(&self, slot: &Slot) -> RawValue<'s> {
+        RawValue { text: slot.value_of(self.text), kind: slot.kind(), number: slot.number() }
     }
 }
 
-/// Reusable room for the members of one text.
-#[derive(Clone, Debug)]
-pub struct Members {
-    slots: [Slot; JSON_MEMBERS_MAX],
-    len: usize,
-}
-
-impl Members {
-    /// Room for [`JSON_MEMBERS_MAX`] members.
-    #[must_use]
-    pub const fn new() -> Members {
-        Members { slots: [Slot::EMPTY; JSON_MEMBERS_MAX], len: 0 }
-    }
-}
-
-impl Default for Members {
-    fn default() -> Members {
-        Members::new()
-    }
-}
+/// A member is there and is something else than was asked for: never to be taken for absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotThat;
 
 /// The value of a member, not yet interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +146,8 @@ pub struct RawValue<'s> {
     /// A string without its quotes and unescaped; anything else as it stands in the text.
     text: &'s str,
     kind: Kind,
+    /// That of an integer, 0 for anything else.
+    number: u64,
 }
 
 impl<'s> RawValue<'s> {
@@ -138,8 +160,12 @@ impl<'s> RawValue<'s> {
     /// The value of a number that is written as digits alone. `1.0`, `1e3` and `-0` are none.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
-        // The grammar of JSON has no plus sign, and a minus sign is no part of an unsigned number.
-        if self.kind == Kind::Number { self.text.parse().ok() } else { None }
+        match self.kind {
+            Kind::Integer => Some(self.number),
+            // The grammar of JSON has no plus sign, and a minus sign is no part of an unsigned number.
+            Kind::Number => self.text.parse().ok(),
+            _ => None,
+        }
     }
 
     /// The value of `true` and `false`.
@@ -176,76 +202,18 @@ impl<'s> RawValue<'s> {
         })
     }
 
+    /// How many elements an array has whose elements are all strings; `None` for anything else.
+    /// Nothing is allocated.
+    pub(super) fn strings_len(&self) -> Option<usize> {
+        RawStrings::of(self)?.try_fold(0, |len, element| element.map(|_| len + 1))
+    }
+
     /// Whether it is an array of strings with `wanted` among them: nothing is allocated.
     pub(super) fn strings_have(&self, wanted: &str) -> bool {
         RawStrings::of(self).is_some_and(|strings| {
             strings.flatten().any(|raw| raw == wanted || Unescape(raw).eq(wanted.chars()))
         })
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    String,
-    Number,
-    True,
-    False,
-    Null,
-    Object,
-    Array,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u16,
-    end: u16,
-}
-
-impl Span {
-    const EMPTY: Span = Span { start: 0, end: 0 };
-
-    /// Positions are below [`JSON_LEN_MAX`], so they fit.
-    #[allow(clippy::cast_possible_truncation)]
-    const fn new(start: usize, end: usize) -> Span {
-        Span { start: start as u16, end: end as u16 }
-    }
-
-    const fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
-    }
-
-    fn of(self, text: &str) -> &str {
-        text.get(self.range()).unwrap_or("")
-    }
-
-    fn of_bytes(self, text: &[u8]) -> &[u8] {
-        text.get(self.range()).unwrap_or(&[])
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    /// The object that the member belongs to, counted from the outermost, 0.
-    object: u16,
-    /// Length and first byte of the name as it stands, so that most pairs differ in one look.
-    mark: u16,
-    name: Span,
-    value: Span,
-    kind: Kind,
-    name_escaped: bool,
-    value_escaped: bool,
-}
-
-impl Slot {
-    const EMPTY: Slot = Slot {
-        object: 0,
-        mark: 0,
-        name: Span::EMPTY,
-        value: Span::EMPTY,
-        kind: Kind::Null,
-        name_escaped: false,
-        value_escaped: false,
-    };
 }
 
 /// The raw elements of an array, `None` for each that is no string. The array was read already, so
@@ -284,20 +252,6 @@ impl<'s> Iterator for RawStrings<'s> {
         let rest = rest.strip_prefix('"').unwrap_or("").trim_ascii_start();
         self.0 = rest.strip_prefix(',').unwrap_or("").trim_ascii_start();
         Some(Some(element))
-    }
-}
-
-/// Unescapes names and strings of the outermost object; spaces fill what becomes free.
-fn unescape_outermost(text: &mut [u8], slots: &mut [Slot]) {
-    for slot in slots.iter_mut().filter(|slot| slot.object == 0) {
-        for (escaped, span) in
-            [(slot.name_escaped, &mut slot.name), (slot.value_escaped, &mut slot.value)]
-        {
-            if escaped && let Some(raw) = text.get_mut(span.range()) {
-                let len = unescape_in_place(raw);
-                *span = Span::new(span.range().start, span.range().start + len);
-            }
-        }
     }
 }
 

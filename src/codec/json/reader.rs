@@ -1,247 +1,309 @@
 //! The grammar of RFC 8259, read in one pass; members are noted as they come.
+//!
+//! Places are passed by value and returned, so that they stay in registers.
 
-use super::escape::{Unescape, escape_at, plain_len};
-use super::{JSON_DEPTH_MAX, JsonError, Kind, Members, Slot, Span};
+use super::escape::escape_at;
+use super::marks::Places;
+use super::members::{Found, Kind, Members, Slot};
+use super::{JSON_DEPTH_MAX, JsonError};
 
-/// Recursion is bounded by [`JSON_DEPTH_MAX`], so a small stack will do.
-pub(super) struct Reader<'t> {
+/// `PLAIN` texts have no backslash and no control character, so that every mark is a quote or the
+/// end. Recursion is bounded by [`JSON_DEPTH_MAX`], so a small stack will do.
+pub(super) struct Reader<'t, const PLAIN: bool> {
     text: &'t [u8],
-    at: usize,
     members: &'t mut Members,
-    objects: u16,
-    /// Whether a string on the outermost level has an escape.
-    escaped: bool,
+    /// The quotes that were not read yet, in plain texts.
+    quotes: Places,
+    objects: u64,
+    escapes: Escapes,
 }
 
-/// Whole words on their way to a [`Slot`]: narrow fields would be read back wider than they were
-/// written, which stalls the processor.
+/// Which strings have escapes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Escapes {
+    /// Some name, at any level.
+    pub(super) in_names: bool,
+    /// A name or a value on the outermost level.
+    pub(super) outermost: bool,
+}
+
 struct Value {
     kind: Kind,
     start: usize,
     end: usize,
+    /// Where what follows it starts.
+    next: usize,
+    number: u64,
     escaped: bool,
 }
 
-impl<'t> Reader<'t> {
-    pub(super) fn new(text: &'t [u8], members: &'t mut Members) -> Reader<'t> {
-        Reader { text, at: 0, members, objects: 0, escaped: false }
+impl<'t, const PLAIN: bool> Reader<'t, PLAIN> {
+    pub(super) fn new(text: &'t [u8], members: &'t mut Members) -> Reader<'t, PLAIN> {
+        let quotes = Places::of(&members.marks);
+        Reader { text, members, quotes, objects: 0, escapes: Escapes::default() }
     }
 
-    /// Reads the one object that the text must be, and says whether a string on its outermost level
-    /// has an escape. Bytes beyond ASCII are not looked at.
-    pub(super) fn document(mut self) -> Result<bool, JsonError> {
-        self.skip_space();
-        if self.peek() != b'{' {
+    /// Reads the one object that the text must be. Bytes beyond ASCII are not looked at.
+    pub(super) fn document(mut self) -> Result<Escapes, JsonError> {
+        let at = self.skip_space(0);
+        if self.byte(at) != b'{' {
             return Err(JsonError::Syntax);
         }
-        self.object(1)?;
-        self.skip_space();
-        if self.at == self.text.len() { Ok(self.escaped) } else { Err(JsonError::Syntax) }
+        let at = self.object(at, 1)?;
+        let at = self.skip_space(at);
+        if at != self.text.len() {
+            return Err(JsonError::Syntax);
+        }
+        if self.escapes.in_names {
+            self.members.refuse_same_meaning(self.text)?;
+        }
+        Ok(self.escapes)
     }
 
-    fn object(&mut self, depth: usize) -> Result<(), JsonError> {
+    /// The object whose brace is at `at`; returns the place after it.
+    fn object(&mut self, at: usize, depth: usize) -> Result<usize, JsonError> {
         if depth > JSON_DEPTH_MAX {
             return Err(JsonError::TooDeep);
         }
         let object = self.objects;
         self.objects += 1;
-        self.at += 1;
-        self.skip_space();
-        if self.peek() == b'}' {
-            self.at += 1;
-            return Ok(());
+        let mut at = self.skip_space(at + 1);
+        if self.byte(at) == b'}' {
+            return Ok(at + 1);
         }
         loop {
-            self.member(object, depth)?;
-            self.skip_space();
-            match self.next() {
-                b',' => self.skip_space(),
-                b'}' => return Ok(()),
+            at = self.member(at, object, depth)?;
+            at = self.skip_space(at);
+            match self.byte(at) {
+                b',' => at = self.skip_space(at + 1),
+                b'}' => return Ok(at + 1),
                 _ => return Err(JsonError::Syntax),
             }
         }
     }
 
-    fn member(&mut self, object: u16, depth: usize) -> Result<(), JsonError> {
-        let name = self.string()?;
-        let slot = Slot {
-            object,
-            mark: mark(self.text.get(name.start..name.end).unwrap_or(&[])),
-            name: Span::new(name.start, name.end),
-            name_escaped: name.escaped,
-            ..Slot::EMPTY
-        };
-        if self.members.slots.iter().take(self.members.len).any(|s| same_name(self.text, s, &slot))
-        {
-            return Err(JsonError::DuplicateMember);
-        }
-        let index = self.members.len;
-        *self.members.slots.get_mut(index).ok_or(JsonError::TooManyMembers)? = slot;
-        self.members.len += 1;
-        self.skip_space();
-        if self.next() != b':' {
+    /// The member that starts at `at`; returns the place after it. What nests in its value is noted
+    /// before it.
+    #[inline(always)]
+    fn member(&mut self, at: usize, object: u64, depth: usize) -> Result<usize, JsonError> {
+        if self.byte(at) != b'"' {
             return Err(JsonError::Syntax);
         }
-        self.skip_space();
-        let value = self.value(depth)?;
-        if let Some(slot) = self.members.slots.get_mut(index) {
-            slot.kind = value.kind;
-            slot.value = Span::new(value.start, value.end);
-            slot.value_escaped = value.escaped;
+        let name = self.string(at + 1)?;
+        // Most writers put no space around a colon, and most values are strings.
+        let value = match self.three(name.end) {
+            [_, b':', b'"'] => self.string(name.end + 3)?,
+            [_, b':', b'0'..=b'9'] => self.number(name.end + 2)?,
+            _ => self.value_of(name.next, depth)?,
+        };
+        let found =
+            |value: &Value| Found { start: value.start, end: value.end, escaped: value.escaped };
+        let (name_at, value_at) = (found(&name), found(&value));
+        let slot = Slot::new(self.text, object, name_at, value_at, value.kind, value.number);
+        self.members.add(self.text, slot)?;
+        if name.escaped || value.escaped {
+            self.escapes.in_names |= name.escaped;
+            self.escapes.outermost |= object == 0;
         }
-        self.escaped |= object == 0 && (name.escaped || value.escaped);
-        Ok(())
+        Ok(value.next)
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
-        if depth > JSON_DEPTH_MAX {
-            return Err(JsonError::TooDeep);
+    /// What follows a name that ends before `at`.
+    #[inline(never)]
+    fn value_of(&mut self, at: usize, depth: usize) -> Result<Value, JsonError> {
+        let at = self.skip_space(at);
+        if self.byte(at) != b':' {
+            return Err(JsonError::Syntax);
         }
-        self.at += 1;
-        self.skip_space();
-        if self.peek() == b']' {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            self.value(depth)?;
-            self.skip_space();
-            match self.next() {
-                b',' => self.skip_space(),
-                b']' => return Ok(()),
-                _ => return Err(JsonError::Syntax),
-            }
-        }
+        self.value(self.skip_space(at + 1), depth)
     }
 
     /// A value inside an object or array of level `depth`.
-    fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
-        let start = self.at;
-        let kind = match self.peek() {
-            b'"' => return self.string(),
-            b'{' => {
-                self.object(depth + 1)?;
-                Kind::Object
-            }
-            b'[' => {
-                self.array(depth + 1)?;
-                Kind::Array
-            }
-            b't' => self.word(b"true", Kind::True)?,
-            b'f' => self.word(b"false", Kind::False)?,
-            b'n' => self.word(b"null", Kind::Null)?,
-            _ => self.number()?,
+    fn value(&mut self, at: usize, depth: usize) -> Result<Value, JsonError> {
+        match self.byte(at) {
+            b'"' => self.string(at + 1),
+            b'0'..=b'9' => self.number(at),
+            _ => self.other(at, depth),
+        }
+    }
+
+    fn other(&mut self, at: usize, depth: usize) -> Result<Value, JsonError> {
+        let (kind, end) = match self.byte(at) {
+            b'{' => (Kind::Object, self.object(at, depth + 1)?),
+            b'[' => (Kind::Array, self.array(at, depth + 1)?),
+            b't' => (Kind::True, self.word(at, b"true")?),
+            b'f' => (Kind::False, self.word(at, b"false")?),
+            b'n' => (Kind::Null, self.word(at, b"null")?),
+            _ => (Kind::Number, self.any_number(at)?),
         };
-        Ok(Value { kind, start, end: self.at, escaped: false })
+        Ok(Value { kind, start: at, end, next: end, number: 0, escaped: false })
     }
 
-    fn word(&mut self, word: &[u8], kind: Kind) -> Result<Kind, JsonError> {
-        let end = self.at + word.len();
-        if self.text.get(self.at..end) != Some(word) {
-            return Err(JsonError::Syntax);
+    fn array(&mut self, at: usize, depth: usize) -> Result<usize, JsonError> {
+        if depth > JSON_DEPTH_MAX {
+            return Err(JsonError::TooDeep);
         }
-        self.at = end;
-        Ok(kind)
-    }
-
-    /// RFC 8259 section 6, and within the range of a double (RFC 7493 section 2.2).
-    fn number(&mut self) -> Result<Kind, JsonError> {
-        let start = self.at;
-        let negative = self.peek() == b'-';
-        self.at += usize::from(negative);
-        let whole = self.digits()?;
-        let leading = self.at - whole;
-        if whole > 1 && self.text.get(leading) == Some(&b'0') {
-            return Err(JsonError::Syntax);
+        let mut at = self.skip_space(at + 1);
+        if self.byte(at) == b']' {
+            return Ok(at + 1);
         }
-        let mut plain = whole <= 19;
-        if self.peek() == b'.' {
-            self.at += 1;
-            self.digits()?;
-            plain = false;
-        }
-        if matches!(self.peek(), b'e' | b'E') {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), b'+' | b'-'));
-            self.digits()?;
-            plain = false;
-        }
-        let in_range = plain || {
-            let text = self.text.get(start..self.at).and_then(|t| std::str::from_utf8(t).ok());
-            text.and_then(|t| t.parse::<f64>().ok()).is_some_and(f64::is_finite)
-        };
-        if in_range { Ok(Kind::Number) } else { Err(JsonError::Syntax) }
-    }
-
-    /// Passes over at least one digit and says over how many.
-    fn digits(&mut self) -> Result<usize, JsonError> {
-        let rest = self.text.get(self.at..).unwrap_or(&[]);
-        let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += len;
-        if len == 0 { Err(JsonError::Syntax) } else { Ok(len) }
-    }
-
-    /// A string, quotes included; start and end are those of what stands between them.
-    #[inline]
-    fn string(&mut self) -> Result<Value, JsonError> {
-        if self.next() != b'"' {
-            return Err(JsonError::Syntax);
-        }
-        let start = self.at;
-        let mut escaped = false;
         loop {
-            self.at += plain_len(self.text.get(self.at..).unwrap_or(&[]));
-            match self.peek() {
-                b'"' => break,
-                b'\\' => {
-                    let (_, len) = escape_at(self.text, self.at).ok_or(JsonError::Syntax)?;
-                    self.at += len;
-                    escaped = true;
-                }
+            at = self.value(at, depth)?.next;
+            at = self.skip_space(at);
+            match self.byte(at) {
+                b',' => at = self.skip_space(at + 1),
+                b']' => return Ok(at + 1),
                 _ => return Err(JsonError::Syntax),
             }
         }
-        let end = self.at;
-        self.at += 1;
-        Ok(Value { kind: Kind::String, start, end, escaped })
     }
 
-    fn skip_space(&mut self) {
-        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
-            self.at += 1;
+    fn word(&self, at: usize, word: &[u8]) -> Result<usize, JsonError> {
+        let end = at + word.len();
+        if self.text.get(at..end) == Some(word) { Ok(end) } else { Err(JsonError::Syntax) }
+    }
+
+    /// A number that is digits alone, and then its value; any other one takes longer.
+    #[inline(always)]
+    fn number(&self, at: usize) -> Result<Value, JsonError> {
+        let (mut number, mut end) = match self.text.get(at..).and_then(|rest| rest.first_chunk()) {
+            Some(eight) => eight_digits(*eight).map_or((0, at), |number| (number, at + 8)),
+            None => (0, at),
+        };
+        loop {
+            let digit = self.byte(end).wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+            end += 1;
+        }
+        let leading = end - at > 1 && self.byte(at) == b'0';
+        // Nineteen digits always fit.
+        let mut kind = Kind::Integer;
+        if end - at > 19 || leading || matches!(self.byte(end), b'.' | b'e' | b'E') {
+            (kind, end) = (Kind::Number, self.any_number(at)?);
+        }
+        Ok(Value { kind, start: at, end, next: end, number, escaped: false })
+    }
+
+    /// RFC 8259 section 6, and within the range of a double (RFC 7493 section 2.2).
+    #[inline(never)]
+    fn any_number(&self, start: usize) -> Result<usize, JsonError> {
+        let whole = start + usize::from(self.byte(start) == b'-');
+        let mut at = self.digits(whole)?;
+        if at - whole > 1 && self.byte(whole) == b'0' {
+            return Err(JsonError::Syntax);
+        }
+        if self.byte(at) == b'.' {
+            at = self.digits(at + 1)?;
+        }
+        if matches!(self.byte(at), b'e' | b'E') {
+            at += 1;
+            at = self.digits(at + usize::from(matches!(self.byte(at), b'+' | b'-')))?;
+        }
+        let text = self.text.get(start..at).and_then(|t| std::str::from_utf8(t).ok());
+        let in_range = text.and_then(|t| t.parse::<f64>().ok()).is_some_and(f64::is_finite);
+        if in_range { Ok(at) } else { Err(JsonError::Syntax) }
+    }
+
+    /// Passes over at least one digit.
+    fn digits(&self, at: usize) -> Result<usize, JsonError> {
+        let rest = self.text.get(at..).unwrap_or(&[]);
+        let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if len == 0 { Err(JsonError::Syntax) } else { Ok(at + len) }
+    }
+
+    /// What follows a quote at `at - 1`, up to the quote that ends it.
+    #[inline(always)]
+    fn string(&mut self, start: usize) -> Result<Value, JsonError> {
+        let mut escaped = false;
+        let end = if PLAIN {
+            // Every quote is read once and in turn: this one is at `start - 1`.
+            self.quotes.next(&self.members.marks);
+            self.quotes.next(&self.members.marks)
+        } else {
+            let end = self.members.marks.next(start);
+            escaped = self.byte(end) != b'"';
+            if escaped { self.escaped_string(end)? } else { end }
+        };
+        if end >= self.text.len() {
+            return Err(JsonError::Syntax);
+        }
+        Ok(Value { kind: Kind::String, start, end, next: end + 1, number: 0, escaped })
+    }
+
+    /// Where the string ends that has its first special byte, no quote, at `at`.
+    #[cold]
+    fn escaped_string(&self, mut at: usize) -> Result<usize, JsonError> {
+        loop {
+            match self.byte(at) {
+                b'"' => return Ok(at),
+                b'\\' => at += escape_at(self.text, at).ok_or(JsonError::Syntax)?.1,
+                _ => return Err(JsonError::Syntax),
+            }
+            at = self.members.marks.next(at);
         }
     }
 
-    fn next(&mut self) -> u8 {
-        let byte = self.peek();
-        self.at += 1;
-        byte
+    #[inline(always)]
+    fn skip_space(&self, at: usize) -> usize {
+        if self.byte(at) > b' ' { at } else { self.skip_more_space(at) }
     }
 
-    /// The byte at hand, or 0 at the end: NUL stands nowhere in JSON.
-    fn peek(&self) -> u8 {
-        self.text.get(self.at).copied().unwrap_or(0)
+    #[inline(never)]
+    fn skip_more_space(&self, mut at: usize) -> usize {
+        while matches!(self.byte(at), b' ' | b'\t' | b'\n' | b'\r') {
+            at += 1;
+        }
+        at
+    }
+
+    /// The bytes at `at`, or zeros at the end.
+    #[inline(always)]
+    fn three(&self, at: usize) -> [u8; 3] {
+        self.text.get(at..).and_then(|rest| rest.first_chunk().copied()).unwrap_or([0; 3])
+    }
+
+    /// The byte at `at`, or 0 at the end: NUL stands nowhere in JSON.
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        self.text.get(at).copied().unwrap_or(0)
     }
 }
 
-fn mark(name: &[u8]) -> u16 {
-    let [len, ..] = name.len().to_le_bytes();
-    u16::from_le_bytes([len, name.first().copied().unwrap_or(0)])
+/// The number that eight digits write.
+#[inline(always)]
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(text);
+    // A digit has 3 as its high half, also after 6 was added.
+    let halves = (word | word.wrapping_add(ONES * 6)) & (ONES * 0xF0);
+    if halves != ONES * 0x30 || word & (ONES * 0xF0) != ONES * 0x30 {
+        return None;
+    }
+    // Neighbours are joined: digits to pairs, pairs to fours, fours to eight.
+    let pairs = (word & (ONES * 0x0F)).wrapping_mul(1 + (10 << 8)) >> 8 & 0x00FF_00FF_00FF_00FF;
+    let fours = pairs.wrapping_mul(1 + (100 << 16)) >> 16 & 0x0000_FFFF_0000_FFFF;
+    Some(fours.wrapping_mul(1 + (10_000 << 32)) >> 32)
 }
 
-#[inline]
-fn same_name(text: &[u8], a: &Slot, b: &Slot) -> bool {
-    let escaped = a.name_escaped || b.name_escaped;
-    if a.object != b.object || (a.mark != b.mark && !escaped) {
-        return false;
-    }
-    let (raw_a, raw_b) = (a.name.of_bytes(text), b.name.of_bytes(text));
-    if !escaped {
-        return raw_a == raw_b;
-    }
-    // A name that is no UTF-8 makes the whole text invalid a little later.
-    match (std::str::from_utf8(raw_a), std::str::from_utf8(raw_b)) {
-        (Ok(a), Ok(b)) => Unescape(a).eq(Unescape(b)),
-        _ => false,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_digits_are_a_number_and_nothing_else_is() {
+        for number in (0..100_000_000u64).step_by(99_991) {
+            let text = format!("{number:08}");
+            assert_eq!(text.as_bytes().first_chunk().copied().and_then(eight_digits), Some(number));
+        }
+        for byte in 0..=u8::MAX {
+            for at in 0..8 {
+                let mut text = *b"12345678";
+                text[at] = byte;
+                assert_eq!(eight_digits(text).is_some(), byte.is_ascii_digit(), "{byte} at {at}");
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Headers that are not, byte for byte, the one that a key writes: either spelt otherwise by who
 //! has the key, or wrong, and then this says how.
 
-use super::{HEADER_LEN_MAX, Room, VerifyError};
+use super::{HEADER_LEN_MAX, Room, TokenType, VerifyError};
 use crate::codec::algorithm::Algorithm;
 use crate::codec::base64url;
 use crate::codec::json::{Members, Object};
@@ -13,6 +13,7 @@ use crate::codec::keys::{KID_LEN_MAX, VerifyingKey};
 pub(super) fn find_key<'k>(
     keyring: &'k Keyring,
     segment: &[u8],
+    token: TokenType,
     room: &mut Room,
 ) -> Result<&'k VerifyingKey, VerifyError> {
     let header = read(segment, &mut room.header, &mut room.header_members)?;
@@ -28,10 +29,7 @@ pub(super) fn find_key<'k>(
     }
     let name = text("alg").ok_or(VerifyError::BadHeader)??;
     let algorithm = Algorithm::from_name(name).ok_or(VerifyError::AlgNotAllowed)?;
-    // RFC 9068 section 4: "The resource server MUST verify that the "typ" header value is "at+jwt"
-    // or "application/at+jwt"".
-    let typ = text("typ").ok_or(VerifyError::WrongType)??;
-    if !["at+jwt", "application/at+jwt"].iter().any(|wanted| typ.eq_ignore_ascii_case(wanted)) {
+    if !has_type(text("typ").transpose()?, token) {
         return Err(VerifyError::WrongType);
     }
     let kid = text("kid").ok_or(VerifyError::UnknownKey)??;
@@ -40,6 +38,19 @@ pub(super) fn find_key<'k>(
     }
     let key = keyring.find(kid).ok_or(VerifyError::UnknownKey)?;
     if key.algorithm() == algorithm { Ok(key) } else { Err(VerifyError::AlgKeyMismatch) }
+}
+
+/// RFC 9068 section 4: "The resource server MUST verify that the "typ" header value is "at+jwt" or
+/// "application/at+jwt"". OpenID Connect Core says nothing of `typ`; an ID token has the one of any
+/// JWT (RFC 7519 section 5.1) or none, so that no token is of both types.
+fn has_type(typ: Option<&str>, token: TokenType) -> bool {
+    let Some(typ) = typ else { return token == TokenType::Id };
+    // RFC 7515 section 4.1.9: the "application/" may be left out where no other slash is.
+    let short = match typ.split_at_checked("application/".len()) {
+        Some((prefix, short)) if prefix.eq_ignore_ascii_case("application/") => short,
+        _ => typ,
+    };
+    short.eq_ignore_ascii_case(token.typ())
 }
 
 /// The header object of an encoded segment.

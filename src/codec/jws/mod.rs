@@ -39,9 +39,13 @@
 //! ```
 
 mod header;
+mod id_token;
+mod open;
 mod peek;
 mod remote;
 mod sign;
+mod template;
+mod token_type;
 mod verify;
 
 use std::fmt;
@@ -49,8 +53,12 @@ use std::fmt;
 use super::json::{JsonError, Members};
 use super::keys::KID_LEN_MAX;
 
+pub use id_token::{IdExpected, IdVerifier, VerifiedId};
 pub use peek::{Unverified, peek};
+pub use remote::TokenFuture;
 pub use sign::SignError;
+pub use template::Template;
+pub(super) use token_type::TokenType;
 pub use verify::{Verified, Verifier};
 
 /// The longest token, in bytes. A longer one is neither read nor made.
@@ -74,11 +82,11 @@ pub enum VerifyError {
     BadHeader,
     /// `alg` is `none` or another name that no key here can have.
     AlgNotAllowed,
-    /// The header has a member that access tokens of this authority never have.
+    /// The header has a member that tokens of this authority never have.
     HeaderNotAllowed,
     /// The header has critical extensions (RFC 7515 section 4.1.11).
     CritUnsupported,
-    /// `typ` is not that of an access token (RFC 9068 section 4).
+    /// `typ` is not that of the type of token that is wanted (RFC 9068 section 4).
     WrongType,
     /// No key has that `kid`.
     UnknownKey,
@@ -96,7 +104,7 @@ pub enum VerifyError {
     DuplicateMember,
     /// This claim is present and malformed.
     BadClaim(&'static str),
-    /// This claim is required (RFC 9068 section 2.2).
+    /// This claim is required (RFC 9068 section 2.2, OpenID Connect Core 1.0 section 2).
     MissingClaim(&'static str),
     /// It is of another issuer.
     WrongIssuer,
@@ -106,6 +114,14 @@ pub enum VerifyError {
     Expired,
     /// `nbf` or `iat` is in the future.
     NotYetValid,
+    /// The ID token was issued to another client (`azp`).
+    WrongParty,
+    /// The `nonce` is not the one of the authentication request.
+    WrongNonce,
+    /// The user was authenticated longer ago than allowed.
+    TooLongAgo,
+    /// `at_hash` or `c_hash` is not that of the access token or code beside the ID token.
+    WrongHash(&'static str),
 }
 
 impl fmt::Display for VerifyError {
@@ -118,7 +134,7 @@ impl fmt::Display for VerifyError {
             VerifyError::AlgNotAllowed => "the algorithm of the token is not allowed",
             VerifyError::HeaderNotAllowed => "the header of the token has a forbidden member",
             VerifyError::CritUnsupported => "the token has critical extensions",
-            VerifyError::WrongType => "the token is no access token",
+            VerifyError::WrongType => "the token is of another type",
             VerifyError::UnknownKey => "no key has the kid of the token",
             VerifyError::AlgKeyMismatch => "the key of the token is for another algorithm",
             VerifyError::BadSignature => "the signature of the token is wrong",
@@ -132,6 +148,12 @@ impl fmt::Display for VerifyError {
             VerifyError::WrongAudience => "the token is for another audience",
             VerifyError::Expired => "the token has expired",
             VerifyError::NotYetValid => "the token is not yet valid",
+            VerifyError::WrongParty => "the token was issued to another client",
+            VerifyError::WrongNonce => "the nonce of the token is not that of the request",
+            VerifyError::TooLongAgo => "the user was authenticated too long ago",
+            VerifyError::WrongHash(name) => {
+                return write!(f, "the claim {name} is not that of what came with the token");
+            }
         };
         f.write_str(text)
     }
@@ -207,14 +229,21 @@ impl<'t> Parts<'t> {
         let is_dot = |byte: &u8| *byte == b'.';
         let first = token.iter().position(is_dot).ok_or(VerifyError::Malformed)?;
         let last = token.iter().rposition(is_dot).ok_or(VerifyError::Malformed)?;
-        let header = token.get(..first).ok_or(VerifyError::Malformed)?;
-        let signing_input = token.get(..last).ok_or(VerifyError::Malformed)?;
-        let payload = token.get(first + 1..last).ok_or(VerifyError::Malformed)?;
-        let signature = token.get(last + 1..).ok_or(VerifyError::Malformed)?;
-        // The payload is the long part: `contains` looks at many bytes at once.
-        if header.is_empty() || payload.contains(&b'.') {
+        let parts = Parts::at(token, first, last).ok_or(VerifyError::Malformed)?;
+        if parts.header.is_empty() || parts.payload.contains(&b'.') {
             return Err(VerifyError::Malformed);
         }
-        Ok(Parts { header, payload, signature, signing_input })
+        Ok(parts)
+    }
+
+    /// The parts around dots that are known already.
+    #[inline]
+    fn at(token: &'t [u8], first: usize, last: usize) -> Option<Parts<'t>> {
+        Some(Parts {
+            header: token.get(..first)?,
+            payload: token.get(first + 1..last)?,
+            signature: token.get(last + 1..)?,
+            signing_input: token.get(..last)?,
+        })
     }
 }

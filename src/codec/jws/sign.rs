@@ -6,8 +6,8 @@ use bytes::BytesMut;
 
 use super::TOKEN_LEN_MAX;
 use crate::codec::base64url;
-use crate::codec::claims::{AccessClaims, ClaimsWriter};
-use crate::codec::keys::{SignerError, SigningKey};
+use crate::codec::claims::{Carried, ClaimsWriter, TokenClaims};
+use crate::codec::keys::{Absorbed, SignerError, SigningKey};
 
 /// Why no token was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub enum SignError {
     /// There are more extra claims than
     /// [`EXTRA_CLAIMS_MAX`](crate::codec::claims::EXTRA_CLAIMS_MAX).
     TooManyClaims,
+    /// The claims are not of the type of the template, or differ from it in those that its tokens
+    /// have in common.
+    OtherTemplate,
     /// The crypto library refused to sign: its randomness failed, or the key is faulty.
     Refused,
     /// The private key is elsewhere: only [`SigningKey::sign_async`] can wait for its signature.
@@ -43,11 +46,12 @@ impl fmt::Display for SignError {
         f.write_str(match self {
             SignError::BufferTooShort => "the buffer is too short for the token",
             SignError::TooLong => "the token would be too long",
-            SignError::NoAudience => "an access token needs an audience",
+            SignError::NoAudience => "a token needs an audience",
             SignError::DateOutOfRange => "a time is too late for a token to carry",
             SignError::ReservedClaim => "an extra claim has the name of a standard claim",
             SignError::DuplicateClaim => "two extra claims have one name",
             SignError::TooManyClaims => "there are too many extra claims",
+            SignError::OtherTemplate => "the claims are not those of the template",
             SignError::Refused => "the crypto library refused to sign",
             SignError::Remote => "the private key is elsewhere and must be waited for",
             SignError::Signer(error) => return error.fmt(f),
@@ -63,52 +67,21 @@ impl SigningKey {
     ///
     /// # Errors
     /// [`SignError`] when no such token can be made.
-    pub fn token_len(&self, claims: &AccessClaims<'_>) -> Result<usize, SignError> {
-        let mut counting = ClaimsWriter::counting();
-        claims.write(&mut counting)?;
-        let public = self.verifying_key();
-        let signature_len = base64url::encoded_len(public.signature_len());
-        let len = public.header().len() + 1 + counting.finish()? + 1 + signature_len;
-        if len > TOKEN_LEN_MAX { Err(SignError::TooLong) } else { Ok(len) }
+    pub fn token_len<C: TokenClaims>(&self, claims: &C) -> Result<usize, SignError> {
+        token_len(self, Begun::of_key::<C>(self), claims)
     }
 
-    /// Writes the token with these claims to the start of `out` and returns it.
+    /// Writes the token with these claims to the start of `out` and returns it. Who makes many
+    /// tokens for one client keeps a [`Template`](super::Template).
     ///
     /// # Errors
     /// [`SignError`]; what `out` holds then is no token.
-    pub fn sign_into<'o>(
+    pub fn sign_into<'o, C: TokenClaims>(
         &self,
-        claims: &AccessClaims<'_>,
+        claims: &C,
         out: &'o mut [u8],
     ) -> Result<&'o str, SignError> {
-        let input_len = self.write_input(claims, out)?;
-        let (input, rest) = out.split_at_mut_checked(input_len).ok_or(SignError::BufferTooShort)?;
-        put(rest, 0, b".")?;
-        let payload_at = self.verifying_key().header().len() + 1;
-        let payload = input.get(payload_at..).unwrap_or(&[]);
-        let room = rest.get_mut(1..).unwrap_or(&mut []);
-        let len = input_len + 1 + self.sign(input, payload, room)?;
-        if len > TOKEN_LEN_MAX {
-            return Err(SignError::TooLong);
-        }
-        let token = out.get(..len).ok_or(SignError::BufferTooShort)?;
-        std::str::from_utf8(token).map_err(|_| SignError::Refused)
-    }
-
-    /// Writes the JWS Signing Input with these claims to the start of `out` and returns its length.
-    pub(super) fn write_input(
-        &self,
-        claims: &AccessClaims<'_>,
-        out: &mut [u8],
-    ) -> Result<usize, SignError> {
-        let header = self.verifying_key().header();
-        let payload_at = header.len() + 1;
-        put(out, 0, header)?;
-        put(out, header.len(), b".")?;
-        let room = out.get_mut(payload_at..).ok_or(SignError::BufferTooShort)?;
-        let mut writer = ClaimsWriter::encoding_to(room);
-        claims.write(&mut writer)?;
-        Ok(payload_at + writer.finish()?)
+        sign_into(self, Begun::of_key::<C>(self), claims, out)
     }
 
     /// Appends the token with these claims to `out`, which grows only if its capacity is short of
@@ -116,30 +89,116 @@ impl SigningKey {
     ///
     /// # Errors
     /// [`SignError`]; `out` is then as it was.
-    pub fn sign_to(&self, claims: &AccessClaims<'_>, out: &mut BytesMut) -> Result<(), SignError> {
-        let start = out.len();
-        out.resize(start + self.token_len(claims)?, 0);
-        let signed = match out.get_mut(start..) {
-            Some(room) => self.sign_into(claims, room).map(|_| ()),
-            None => Err(SignError::BufferTooShort),
-        };
-        if signed.is_err() {
-            out.truncate(start);
-        }
-        signed
+    pub fn sign_to<C: TokenClaims>(&self, claims: &C, out: &mut BytesMut) -> Result<(), SignError> {
+        sign_to(self, Begun::of_key::<C>(self), claims, out)
     }
 }
 
-fn put(out: &mut [u8], at: usize, text: &[u8]) -> Result<(), SignError> {
-    let room = out.get_mut(at..at + text.len()).ok_or(SignError::BufferTooShort)?;
-    room.copy_from_slice(text);
-    Ok(())
+/// What of a token is there before its claims are looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Begun<'a> {
+    /// The start of the token. It ends where base64url starts a new group of four characters.
+    pub(super) text: &'a [u8],
+    /// The text as a MAC takes it in.
+    pub(super) absorbed: Option<&'a Absorbed>,
+    /// Whether the claims that tokens have in common are in the text.
+    pub(super) has_common: bool,
+    /// What of them is not.
+    pub(super) carried: Carried,
+}
+
+impl<'a> Begun<'a> {
+    pub(super) fn of_key<C: TokenClaims>(key: &'a SigningKey) -> Begun<'a> {
+        let public = key.verifying_key();
+        Begun {
+            text: public.start(C::TYPE),
+            absorbed: public.absorbed_start(C::TYPE),
+            has_common: false,
+            carried: Carried::default(),
+        }
+    }
+
+    /// Writes the claims that are not in the text yet, and returns how many characters they take.
+    fn write<'c, C: TokenClaims>(
+        self,
+        claims: &'c C,
+        out: Option<&'c mut [u8]>,
+    ) -> Result<usize, SignError> {
+        let mut writer = ClaimsWriter::new(out, C::is_reserved);
+        if self.has_common {
+            writer.carry_on(self.carried);
+        } else {
+            claims.common().write(&mut writer)?;
+        }
+        claims.write_rest(&mut writer)?;
+        writer.finish()
+    }
+}
+
+pub(super) fn token_len<C: TokenClaims>(
+    key: &SigningKey,
+    begun: Begun<'_>,
+    claims: &C,
+) -> Result<usize, SignError> {
+    let signature_len = base64url::encoded_len(key.verifying_key().signature_len());
+    let len = begun.text.len() + begun.write(claims, None)? + 1 + signature_len;
+    if len > TOKEN_LEN_MAX { Err(SignError::TooLong) } else { Ok(len) }
+}
+
+pub(super) fn sign_into<'o, C: TokenClaims>(
+    key: &SigningKey,
+    begun: Begun<'_>,
+    claims: &C,
+    out: &'o mut [u8],
+) -> Result<&'o str, SignError> {
+    let input_len = write_input(begun, claims, out)?;
+    let (input, rest) = out.split_at_mut_checked(input_len).ok_or(SignError::BufferTooShort)?;
+    let (dot, room) = rest.split_first_mut().ok_or(SignError::BufferTooShort)?;
+    *dot = b'.';
+    let len = input_len + 1 + key.sign(begun.absorbed, input, room)?;
+    if len > TOKEN_LEN_MAX {
+        return Err(SignError::TooLong);
+    }
+    let token = out.get(..len).ok_or(SignError::BufferTooShort)?;
+    std::str::from_utf8(token).map_err(|_| SignError::Refused)
+}
+
+/// Writes the JWS Signing Input (RFC 7515 section 5.1) to the start of `out` and returns its length.
+pub(super) fn write_input<C: TokenClaims>(
+    begun: Begun<'_>,
+    claims: &C,
+    out: &mut [u8],
+) -> Result<usize, SignError> {
+    let (start, room) =
+        out.split_at_mut_checked(begun.text.len()).ok_or(SignError::BufferTooShort)?;
+    start.copy_from_slice(begun.text);
+    Ok(begun.text.len() + begun.write(claims, Some(room))?)
+}
+
+pub(super) fn sign_to<C: TokenClaims>(
+    key: &SigningKey,
+    begun: Begun<'_>,
+    claims: &C,
+    out: &mut BytesMut,
+) -> Result<(), SignError> {
+    let start = out.len();
+    out.resize(start + token_len(key, begun, claims)?, 0);
+    let signed = match out.get_mut(start..) {
+        Some(room) => sign_into(key, begun, claims, room).map(|_| ()),
+        None => Err(SignError::BufferTooShort),
+    };
+    if signed.is_err() {
+        out.truncate(start);
+    }
+    signed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::claims::{EXTRA_CLAIMS_MAX, ExtraClaims, NUMERIC_DATE_MAX, NoExtraClaims};
+    use crate::codec::claims::{
+        AccessClaims, EXTRA_CLAIMS_MAX, ExtraClaims, NUMERIC_DATE_MAX, NoExtraClaims,
+    };
     use crate::codec::keys::KeyError;
     use crate::time::Timestamp;
 
@@ -184,7 +243,7 @@ mod tests {
         let payload = token.split('.').nth(1).ok_or("no payload")?;
         let json = base64url::decode(payload).map_err(|_| "no base64url")?;
         let wanted =
-            r#"{"iss":"https://as.example","sub":"u1","aud":"api","client_id":"C1","iat":0,"#;
+            r#"{"iss":"https://as.example","aud":"api","client_id":"C1","sub":"u1","iat":0,"#;
         assert_eq!(
             std::str::from_utf8(&json)?,
             format!(r#"{wanted}"exp":{NUMERIC_DATE_MAX},"jti":"j1"}}"#)

@@ -2,6 +2,7 @@
 //! header segment of its tokens. What is wrong with a key is said when it is imported, never when a
 //! token fails.
 
+mod absorbed;
 mod backend;
 mod der;
 mod pem;
@@ -15,6 +16,7 @@ mod verifying;
 use std::error::Error;
 use std::fmt;
 
+pub(super) use absorbed::Absorbed;
 pub use backend::Backend;
 pub use signer::{Signer, SignerError, Signing};
 pub use signing::SigningKey;

@@ -8,6 +8,7 @@ use ring::rand::SystemRandom;
 use ring::signature::EcdsaKeyPair;
 use zeroize::Zeroizing;
 
+use super::absorbed::Absorbed;
 use super::backend::{Backend, Pair, PrivateForm, RingPair, ecdsa_curve};
 use super::private_jwk::{self, PrivateJwk};
 use super::signer::Signer;
@@ -31,8 +32,7 @@ pub struct SigningKey {
 }
 
 pub(super) enum Material {
-    /// The context has the header segment and its dot absorbed.
-    Hmac(hmac::Context),
+    Hmac(Absorbed),
     Pair(Pair),
     /// `None` for a key that was read from storage: who signs for it is the host's to say.
     Remote(Option<Arc<dyn Signer>>),
@@ -311,12 +311,9 @@ impl SigningKey {
         key: &hmac::Key,
     ) -> Result<SigningKey, KeyError> {
         let kid = kid.map_or_else(|| hmac_thumbprint(secret), |kid| kid.to_owned().into());
-        let public = VerifyingKey::from_hmac(&kid, key.clone())?;
-        let mut context = hmac::Context::with_key(key);
-        context.update(public.header());
-        context.update(b".");
+        let public = VerifyingKey::from_hmac(&kid, key)?;
         let source = Source { form: Form::Secret, bytes: Zeroizing::new(secret.to_vec()) };
-        Ok(SigningKey { material: Material::Hmac(context), public, source })
+        Ok(SigningKey { material: Material::Hmac(Absorbed::nothing(key)), public, source })
     }
 
     /// `kid` overrides what the JWK says; a backend checks a private key only in part when it is
@@ -337,25 +334,31 @@ impl SigningKey {
         let mut text = [0; base64url::encoded_len(RSA_SIGN_BITS_MAX / 8)];
         let mut raw = [0; RSA_SIGN_BITS_MAX / 8];
         let probe = b"mintage: does this key pair belong together?";
-        let len = key.sign(probe, b"", &mut text).map_err(|_| KeyError::Inconsistent)?;
+        let len = key.sign(None, probe, &mut text).map_err(|_| KeyError::Inconsistent)?;
         let text = text.get(..len).ok_or(KeyError::Inconsistent)?;
         let raw = base64url::decode_into(text, &mut raw).map_err(|_| KeyError::Inconsistent)?;
-        if key.public.check(probe, raw) { Ok(key) } else { Err(KeyError::Inconsistent) }
+        if key.public.check(None, probe, raw) { Ok(key) } else { Err(KeyError::Inconsistent) }
     }
 
-    /// Signs `input` and writes the encoded signature to the start of `out`. `payload` is what
-    /// follows the header segment and its dot in `input`.
+    /// `prefix` as a MAC takes it in; `None` where the algorithm reads its whole input at once.
+    pub(in crate::codec) fn absorb(&self, prefix: &[u8]) -> Option<Absorbed> {
+        match &self.material {
+            Material::Hmac(nothing) => Some(nothing.and(prefix)),
+            _ => None,
+        }
+    }
+
+    /// Signs `input` and writes the encoded signature to the start of `out`. What was `absorbed` is
+    /// the start of `input`.
     pub(in crate::codec) fn sign(
         &self,
+        absorbed: Option<&Absorbed>,
         input: &[u8],
-        payload: &[u8],
         out: &mut [u8],
     ) -> Result<usize, SignError> {
         let written = match &self.material {
-            Material::Hmac(context) => {
-                let mut context = context.clone();
-                context.update(payload);
-                base64url::encode_into(context.sign().as_ref(), out)
+            Material::Hmac(nothing) => {
+                base64url::encode_into(absorbed.unwrap_or(nothing).tag(input).as_ref(), out)
             }
             Material::Pair(pair) => return pair.sign(input, out),
             Material::Remote(_) => return Err(SignError::Remote),

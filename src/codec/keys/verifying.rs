@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use ring::hmac;
 
+use super::absorbed::Absorbed;
 use super::backend::{Backend, Public};
 use super::{KeyError, check_kid};
 use crate::codec::algorithm::Algorithm;
 use crate::codec::base64url;
 use crate::codec::jwk::{Jwk, PublicMaterial};
+use crate::codec::jws::TokenType;
+use crate::secret::same_bytes;
 
 /// A key that verifies access tokens. Cloning shares it.
 #[derive(Clone)]
@@ -18,16 +21,22 @@ pub struct VerifyingKey(Arc<Inner>);
 struct Inner {
     algorithm: Algorithm,
     kid: Box<str>,
-    /// The encoded header segment of this key's access tokens, without the dot.
-    header: Box<str>,
+    /// For every type of token, what it starts with.
+    starts: [Start; TokenType::ALL.len()],
     signature_len: usize,
     /// `None` for HMAC, whose key is never shown.
     jwk: Option<Jwk>,
     material: Material,
 }
 
+/// The header segment of one key and type of token, with its dot.
+struct Start {
+    text: Box<str>,
+    absorbed: Option<Absorbed>,
+}
+
 enum Material {
-    Hmac(hmac::Key),
+    Hmac(Box<Absorbed>),
     Public(Public),
 }
 
@@ -90,7 +99,7 @@ impl VerifyingKey {
     /// a token is verified by [`Verifier`](crate::codec::jws::Verifier).
     #[must_use]
     pub fn verify(&self, input: &[u8], signature: &[u8]) -> bool {
-        signature.len() == self.signature_len() && self.check(input, signature)
+        signature.len() == self.signature_len() && self.check(None, input, signature)
     }
 
     pub(super) fn from_public(jwk: Jwk, backend: Backend) -> Result<VerifyingKey, KeyError> {
@@ -106,9 +115,10 @@ impl VerifyingKey {
         Ok(VerifyingKey::new(algorithm, &kid, signature_len, Some(jwk), material))
     }
 
-    pub(super) fn from_hmac(kid: &str, key: hmac::Key) -> Result<VerifyingKey, KeyError> {
+    pub(super) fn from_hmac(kid: &str, key: &hmac::Key) -> Result<VerifyingKey, KeyError> {
         check_kid(kid)?;
-        Ok(VerifyingKey::new(Algorithm::Hs256, kid, 32, None, Material::Hmac(key)))
+        let material = Material::Hmac(Box::new(Absorbed::nothing(key)));
+        Ok(VerifyingKey::new(Algorithm::Hs256, kid, 32, None, material))
     }
 
     fn new(
@@ -118,15 +128,28 @@ impl VerifyingKey {
         jwk: Option<Jwk>,
         material: Material,
     ) -> VerifyingKey {
-        let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{kid}"}}"#);
-        let header = base64url::encode(header.as_bytes()).into();
+        let starts = TokenType::ALL.map(|token| {
+            let typ = token.typ();
+            let header = format!(r#"{{"alg":"{algorithm}","typ":"{typ}","kid":"{kid}"}}"#);
+            let text = base64url::encode(header.as_bytes()) + ".";
+            let absorbed = match &material {
+                Material::Hmac(nothing) => Some(nothing.and(text.as_bytes())),
+                _ => None,
+            };
+            Start { text: text.into(), absorbed }
+        });
         let kid = kid.into();
-        VerifyingKey(Arc::new(Inner { algorithm, kid, header, signature_len, jwk, material }))
+        VerifyingKey(Arc::new(Inner { algorithm, kid, starts, signature_len, jwk, material }))
     }
 
-    /// The encoded header segment of this key's access tokens.
-    pub(in crate::codec) fn header(&self) -> &[u8] {
-        self.0.header.as_bytes()
+    /// What this key's tokens of that type start with: the header segment and its dot.
+    pub(in crate::codec) fn start(&self, token: TokenType) -> &[u8] {
+        self.0.starts[token as usize].text.as_bytes()
+    }
+
+    /// [`VerifyingKey::start`] as a MAC takes it in.
+    pub(in crate::codec) fn absorbed_start(&self, token: TokenType) -> Option<&Absorbed> {
+        self.0.starts[token as usize].absorbed.as_ref()
     }
 
     /// The exact length of a signature, in bytes.
@@ -134,10 +157,17 @@ impl VerifyingKey {
         self.0.signature_len
     }
 
-    /// Whether `signature` is this key's over `input`.
-    pub(in crate::codec) fn check(&self, input: &[u8], signature: &[u8]) -> bool {
+    /// Whether `signature` is this key's over `input`, which starts with what was `absorbed`.
+    pub(in crate::codec) fn check(
+        &self,
+        absorbed: Option<&Absorbed>,
+        input: &[u8],
+        signature: &[u8],
+    ) -> bool {
         match &self.0.material {
-            Material::Hmac(key) => hmac::verify(key, input, signature).is_ok(),
+            Material::Hmac(nothing) => {
+                same_bytes(absorbed.unwrap_or(nothing).tag(input).as_ref(), signature)
+            }
             Material::Public(key) => key.check(input, signature),
         }
     }

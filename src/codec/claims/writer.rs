@@ -1,115 +1,25 @@
-//! The claims of an access token (RFC 9068 section 2.2), written straight into the token: no copy
-//! of the JSON is ever made, and its length is known beforehand.
+//! JSON text on its way into a token: encoded as it comes, no copy of it is ever made.
 
 use std::fmt;
 
-use super::base64url;
-use super::json::plain_len;
-use super::jws::SignError;
+use super::{EXTRA_CLAIMS_MAX, NUMERIC_DATE_MAX};
+use crate::codec::base64url;
+use crate::codec::json::{plain_len, special_bytes};
+use crate::codec::jws::SignError;
 use crate::time::Timestamp;
-
-/// The most extra claims in one token.
-pub const EXTRA_CLAIMS_MAX: usize = 32;
-/// The latest time that a token can carry: what every JSON reader can hold exactly (RFC 7493
-/// section 2.2).
-pub const NUMERIC_DATE_MAX: u64 = (1 << 53) - 1;
 
 /// A multiple of three, so that chunks join without padding; most payloads take one.
 const CHUNK_LEN: usize = 384;
+/// How many names of extra claims are kept where they cost nothing until they are used.
+const FIRST_NAMES: usize = 4;
+/// Those of `u64::MAX`.
+const DIGITS_MAX: usize = 20;
 
-/// The claims of one access token, borrowed from wherever they are.
-#[derive(Clone, Copy)]
-pub struct AccessClaims<'a> {
-    /// `iss`: the issuer identifier of the authority.
-    pub issuer: &'a str,
-    /// `sub`: whom the token speaks for.
-    pub subject: &'a str,
-    /// `aud`: at least one; a single one is written as a string, more as an array.
-    pub audience: &'a [&'a str],
-    /// `client_id`: the client that the token was issued to.
-    pub client_id: &'a str,
-    /// `scope`: space-delimited; left out when empty.
-    pub scope: &'a str,
-    /// `iat`.
-    pub issued_at: Timestamp,
-    /// `nbf`, if any.
-    pub not_before: Option<Timestamp>,
-    /// `exp`.
-    pub expires_at: Timestamp,
-    /// `jti`.
-    pub jti: &'a str,
-    /// Whatever else; [`NoExtraClaims`] for nothing.
-    pub extra: &'a dyn ExtraClaims,
-}
-
-impl fmt::Debug for AccessClaims<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessClaims").field("jti", &self.jti).finish_non_exhaustive()
-    }
-}
-
-impl<'a> AccessClaims<'a> {
-    pub(super) fn write(&self, out: &mut ClaimsWriter<'a>) -> Result<(), SignError> {
-        out.push(b"{\"iss\":")?;
-        out.quoted(self.issuer)?;
-        out.push(b",\"sub\":")?;
-        out.quoted(self.subject)?;
-        out.push(b",\"aud\":")?;
-        match self.audience {
-            [] => return Err(SignError::NoAudience),
-            [one] => out.quoted(one)?,
-            several => out.array(several)?,
-        }
-        out.push(b",\"client_id\":")?;
-        out.quoted(self.client_id)?;
-        if !self.scope.is_empty() {
-            out.push(b",\"scope\":")?;
-            out.quoted(self.scope)?;
-        }
-        out.date(b",\"iat\":", self.issued_at)?;
-        if let Some(not_before) = self.not_before {
-            out.date(b",\"nbf\":", not_before)?;
-        }
-        out.date(b",\"exp\":", self.expires_at)?;
-        out.push(b",\"jti\":")?;
-        out.quoted(self.jti)?;
-        self.extra.write(out)?;
-        out.push(b"}")
-    }
-}
-
-/// Claims beyond the standard ones. It is called twice per token, for the length and for the
-/// text, and must write the same both times.
-///
-/// # Examples
-/// ```
-/// use mintage::codec::claims::{ClaimsWriter, ExtraClaims};
-/// use mintage::codec::jws::SignError;
-///
-/// struct Session<'a>(&'a str);
-///
-/// impl ExtraClaims for Session<'_> {
-///     fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
-///         claims.str("sid", self.0)
-///     }
-/// }
-/// ```
-pub trait ExtraClaims {
-    /// Writes the claims, each name once.
-    ///
-    /// # Errors
-    /// What `claims` returned.
-    fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError>;
-}
-
-/// No extra claims.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoExtraClaims;
-
-impl ExtraClaims for NoExtraClaims {
-    fn write<'c>(&'c self, _claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
-        Ok(())
-    }
+/// At most two bytes of JSON that wait for a third one to be encoded with.
+#[derive(Clone, Copy, Default)]
+pub(in crate::codec) struct Carried {
+    pub(in crate::codec) bytes: [u8; 2],
+    pub(in crate::codec) len: usize,
 }
 
 /// Takes the claims of one token and encodes them into it.
@@ -120,7 +30,10 @@ pub struct ClaimsWriter<'c> {
     chunk: [u8; CHUNK_LEN],
     chunk_len: usize,
     json_len: usize,
-    names: [&'c str; EXTRA_CLAIMS_MAX],
+    /// Whether that name is the type's own.
+    is_reserved: fn(&str) -> bool,
+    names: [&'c str; FIRST_NAMES],
+    more_names: Option<[&'c str; EXTRA_CLAIMS_MAX - FIRST_NAMES]>,
     names_len: usize,
 }
 
@@ -168,49 +81,64 @@ impl<'c> ClaimsWriter<'c> {
         self.push(if value { b"true" } else { b"false" })
     }
 
-    /// A writer that counts.
-    pub(super) fn counting() -> ClaimsWriter<'c> {
-        ClaimsWriter::new(None)
-    }
-
-    /// A writer that encodes to the start of `out`.
-    pub(super) fn encoding_to(out: &'c mut [u8]) -> ClaimsWriter<'c> {
-        ClaimsWriter::new(Some(out))
-    }
-
-    fn new(out: Option<&'c mut [u8]>) -> ClaimsWriter<'c> {
+    /// A writer that encodes to the start of `out`, or counts if there is none.
+    #[inline(always)]
+    pub(in crate::codec) fn new(
+        out: Option<&'c mut [u8]>,
+        is_reserved: fn(&str) -> bool,
+    ) -> ClaimsWriter<'c> {
         ClaimsWriter {
             out,
             out_len: 0,
             chunk: [0; CHUNK_LEN],
             chunk_len: 0,
             json_len: 0,
-            names: [""; EXTRA_CLAIMS_MAX],
+            is_reserved,
+            names: [""; FIRST_NAMES],
+            more_names: None,
             names_len: 0,
         }
     }
 
+    /// Starts with what a template has left over.
+    #[inline(always)]
+    pub(in crate::codec) fn carry_on(&mut self, carried: Carried) {
+        [self.chunk[0], self.chunk[1]] = carried.bytes;
+        self.chunk_len = carried.len;
+        self.json_len = carried.len;
+    }
+
+    /// How many bytes of JSON were written so far, or would have been.
+    pub(in crate::codec) fn json_len(&self) -> usize {
+        self.json_len
+    }
+
     /// How many characters the encoded claims take, all of them written.
-    pub(super) fn finish(mut self) -> Result<usize, SignError> {
+    pub(in crate::codec) fn finish(&mut self) -> Result<usize, SignError> {
         self.flush()?;
         Ok(base64url::encoded_len(self.json_len))
     }
 
     fn extra(&mut self, name: &'c str) -> Result<(), SignError> {
-        if is_standard(name) {
+        if (self.is_reserved)(name) {
             return Err(SignError::ReservedClaim);
         }
-        if self.names.iter().take(self.names_len).any(|seen| *seen == name) {
+        let more = self.more_names.iter().flatten();
+        if self.names.iter().chain(more).take(self.names_len).any(|seen| *seen == name) {
             return Err(SignError::DuplicateClaim);
         }
-        *self.names.get_mut(self.names_len).ok_or(SignError::TooManyClaims)? = name;
+        let room = match self.names_len.checked_sub(FIRST_NAMES) {
+            None => self.names.get_mut(self.names_len),
+            Some(at) => self.more_names.get_or_insert([""; _]).get_mut(at),
+        };
+        *room.ok_or(SignError::TooManyClaims)? = name;
         self.names_len += 1;
         self.push(b",")?;
         self.quoted(name)?;
         self.push(b":")
     }
 
-    fn date(&mut self, member: &[u8], at: Timestamp) -> Result<(), SignError> {
+    pub(super) fn date(&mut self, member: &[u8], at: Timestamp) -> Result<(), SignError> {
         if at.0 > NUMERIC_DATE_MAX {
             return Err(SignError::DateOutOfRange);
         }
@@ -219,20 +147,16 @@ impl<'c> ClaimsWriter<'c> {
     }
 
     fn number(&mut self, value: u64) -> Result<(), SignError> {
-        let mut digits = [b'0'; 20];
-        let (mut rest, mut start) = (value, digits.len());
-        for (at, digit) in digits.iter_mut().enumerate().rev() {
-            *digit += u8::try_from(rest % 10).unwrap_or(0);
-            rest /= 10;
-            start = at;
-            if rest == 0 {
-                break;
-            }
+        // As many as the dates of three centuries have.
+        if (1_000_000_000..10_000_000_000).contains(&value) {
+            return self.push(&digits::<10>(value));
         }
-        self.push(digits.get(start..).unwrap_or(&[]))
+        let digits = digits::<DIGITS_MAX>(value);
+        let zeros = digits.iter().take(DIGITS_MAX - 1).take_while(|digit| **digit == b'0').count();
+        self.push(digits.get(zeros..).unwrap_or(&[]))
     }
 
-    fn array(&mut self, values: &[&str]) -> Result<(), SignError> {
+    pub(super) fn array(&mut self, values: &[&str]) -> Result<(), SignError> {
         self.push(b"[")?;
         for (at, value) in values.iter().enumerate() {
             if at > 0 {
@@ -244,7 +168,23 @@ impl<'c> ClaimsWriter<'c> {
     }
 
     /// RFC 8259 section 7: quote, backslash and the control characters must be escaped.
-    fn quoted(&mut self, text: &str) -> Result<(), SignError> {
+    pub(super) fn quoted(&mut self, text: &str) -> Result<(), SignError> {
+        let len = text.len() + 2;
+        if self.out.is_some()
+            && let Some(room) = self.chunk.get_mut(self.chunk_len..self.chunk_len + len)
+            && let [first, inside @ .., last] = room
+            && copy_plain(text.as_bytes(), inside)
+        {
+            (*first, *last) = (b'"', b'"');
+            self.chunk_len += len;
+            self.json_len += len;
+            return Ok(());
+        }
+        self.escaped(text)
+    }
+
+    #[inline(never)]
+    fn escaped(&mut self, text: &str) -> Result<(), SignError> {
         self.push(b"\"")?;
         let mut rest = text.as_bytes();
         loop {
@@ -266,7 +206,7 @@ impl<'c> ClaimsWriter<'c> {
 
     /// Inlined, so that a text of known length is stored rather than copied by a call.
     #[inline]
-    fn push(&mut self, text: &[u8]) -> Result<(), SignError> {
+    pub(super) fn push(&mut self, text: &[u8]) -> Result<(), SignError> {
         let room = self.chunk_len..self.chunk_len + text.len();
         match self.chunk.get_mut(room) {
             Some(room) if self.out.is_some() => {
@@ -313,7 +253,51 @@ impl<'c> ClaimsWriter<'c> {
     }
 }
 
-/// Whether [`AccessClaims`] has a field of its own for that claim.
-pub(super) fn is_standard(name: &str) -> bool {
-    matches!(name, "iss" | "sub" | "aud" | "client_id" | "scope" | "iat" | "nbf" | "exp" | "jti")
+/// The last `N` digits of `value`; `N` is even.
+#[inline(always)]
+fn digits<const N: usize>(value: u64) -> [u8; N] {
+    let (mut digits, mut rest) = ([b'0'; N], value);
+    for two in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
+        // Below 100, so both are digits.
+        let low = u8::try_from(rest % 100).unwrap_or(0);
+        *two = [b'0' + low / 10, b'0' + low % 10];
+        rest /= 100;
+    }
+    digits
+}
+
+/// Copies a text that needs no escape, eight bytes at a time. A text that needs one is copied in vain.
+#[inline(always)]
+fn copy_plain(text: &[u8], room: &mut [u8]) -> bool {
+    let (Some(last), Some(last_room)) = (text.last_chunk::<8>(), room.last_chunk_mut::<8>()) else {
+        room.copy_from_slice(text);
+        return plain_len(text) == text.len();
+    };
+    // The last eight may be looked at twice.
+    let mut special = special_bytes(*last);
+    *last_room = *last;
+    for (eight, room) in text.as_chunks::<8>().0.iter().zip(room.as_chunks_mut::<8>().0) {
+        special |= special_bytes(*eight);
+        *room = *eight;
+    }
+    special == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_they_are() -> Result<(), SignError> {
+        let edges = (0..20).map(|power| 10u64.pow(power));
+        for value in edges.flat_map(|edge| [edge - 1, edge, edge + 1]).chain([u64::MAX]) {
+            let mut out = [0; 64];
+            let mut writer = ClaimsWriter::new(Some(&mut out), |_| false);
+            writer.number(value)?;
+            let len = writer.finish()?;
+            let text = std::str::from_utf8(&out[..len]).unwrap_or("");
+            assert_eq!(base64url::decode(text), Ok(value.to_string().into_bytes()));
+        }
+        Ok(())
+    }
 }
