@@ -336,6 +336,32 @@ fn every_key_of_the_table_has_its_answer() -> Tested {
     Ok(())
 }
 
+/// Members that nobody knows are ignored, but they are JSON.
+#[test]
+fn a_jwk_is_json_in_every_member() -> Tested {
+    let known = r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
+    let parse =
+        |more: &[u8]| VerifyingKey::from_jwk(&[b"{", known.as_bytes(), more, b"}"].concat()).err();
+    assert!(parse(br#","a":{"b":[1,"\u00fc"]}"#).is_none());
+    for more in [
+        &b",\"a\":\"\xF3\""[..],
+        br#","a":"\ud800""#,
+        br#","a":1,"a":2"#,
+        br#","a":{"b":1,"b":2}"#,
+        br#","a":01"#,
+        br#","a":1,"#,
+        br#"}x"#,
+    ] {
+        let refused = parse(more);
+        assert!(matches!(refused, Some(KeyError::BadJwk(_))), "{more:?}: {refused:?}");
+    }
+    let deep = format!(r#","a":{}{}"#, "[".repeat(4_000), "]".repeat(4_000));
+    assert!(matches!(parse(deep.as_bytes()), Some(KeyError::BadJwk(_))));
+    let long = format!(r#","a":"{}""#, "x".repeat(8_192));
+    assert!(matches!(parse(long.as_bytes()), Some(KeyError::TooLong)));
+    Ok(())
+}
+
 /// What the table forbids is no theory: ring itself verifies with the identity as a key.
 #[test]
 fn a_signature_that_nobody_made_verifies_under_a_point_of_small_order() {

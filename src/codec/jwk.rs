@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use ring::agreement;
 use serde::Deserialize;
 use serde::de::Deserializer;
+use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
 use super::base64url;
+use super::json::{JsonError, Members, Object};
 use super::keys::{KEY_TEXT_LEN_MAX, KeyError, RSA_BITS_MIN, RSA_VERIFY_BITS_MAX, check_kid};
 
 /// A public key with its algorithm and `kid`. One that exists is valid: its point is on the curve,
@@ -176,8 +178,17 @@ impl<'a> RawJwk<'a> {
         if json.len() > KEY_TEXT_LEN_MAX {
             return Err(KeyError::TooLong);
         }
+        let no_jwk = KeyError::BadJwk("not an object of JWK members");
+        // serde_json skips members that nobody asks for without looking: what is in them need be no
+        // UTF-8. The reader of claims lets nothing of that through, and no duplicate however deep.
+        let mut copy = Zeroizing::new(json.to_vec());
+        match Object::read(&mut copy, &mut Members::new()) {
+            Ok(_) => {}
+            Err(JsonError::TooLong) => return Err(KeyError::TooLong),
+            Err(_) => return Err(no_jwk),
+        }
         // The reader's own error may quote the text, and the text may be a secret.
-        serde_json::from_slice(json).map_err(|_| KeyError::BadJwk("not an object of JWK members"))
+        serde_json::from_slice(json).map_err(|_| no_jwk)
     }
 
     fn has_private_members(&self) -> bool {

@@ -8,6 +8,9 @@ pub mod algorithm;
 pub mod assertion;
 mod base64url;
 pub mod claims;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handle;
 pub mod json;
 pub mod jwk;

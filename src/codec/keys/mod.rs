@@ -28,7 +28,8 @@ use crate::entropy::EntropyError;
 pub const KID_LEN_MAX: usize = 64;
 /// The shortest HMAC secret, in bytes: the hash's own length (RFC 7518 section 3.2).
 pub const HMAC_SECRET_LEN_MIN: usize = 32;
-/// The longest key text (PEM, DER or JWK), in bytes.
+/// The longest key text (PEM or DER), in bytes; a JWK is bounded by
+/// [`JSON_LEN_MAX`](crate::codec::json::JSON_LEN_MAX), as every JSON text.
 pub const KEY_TEXT_LEN_MAX: usize = 16_384;
 /// The shortest RSA modulus, in bits (RFC 7518 section 3.3).
 pub const RSA_BITS_MIN: usize = 2_048;
@@ -43,7 +44,8 @@ pub const RSA_VERIFY_BITS_MAX: usize = 8_192;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The text is longer than [`KEY_TEXT_LEN_MAX`].
+    /// The text is longer than [`KEY_TEXT_LEN_MAX`], or a JWK than
+    /// [`JSON_LEN_MAX`](crate::codec::json::JSON_LEN_MAX).
     TooLong,
     /// The text is no PEM of one unencrypted PKCS#8 key (`BEGIN PRIVATE KEY`).
     BadPem,
