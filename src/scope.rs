@@ -94,6 +94,13 @@ impl Scope {
         Scope(Arc::from(kept.join(" ")))
     }
 
+    /// The tokens of this set that are not in `other`.
+    #[must_use]
+    pub fn without(&self, other: &Scope) -> Scope {
+        let kept: Vec<&str> = self.tokens().filter(|token| !other.has(token)).collect();
+        Scope(Arc::from(kept.join(" ")))
+    }
+
     /// The tokens that are in either set.
     ///
     /// # Errors
@@ -134,6 +141,7 @@ mod tests {
         let (some, others) = (Scope::parse("a b c")?, Scope::parse("b c d")?);
         assert_eq!(some.intersection(&others).as_str(), "b c");
         assert_eq!(some.union(&others)?.as_str(), "a b c d");
+        assert_eq!((some.without(&others).as_str(), others.without(&some).as_str()), ("a", "d"));
         assert_eq!(some.intersection(&Scope::empty()), Scope::empty());
         assert_eq!(Scope::parse("a\"b"), Err(ScopeError));
         assert_eq!(Scope::parse("a\tb"), Err(ScopeError));

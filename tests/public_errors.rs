@@ -11,8 +11,10 @@ fn is_error<E: Error + Send + Sync + 'static>() {}
 /// Compiles, or some public error is none.
 #[test]
 fn public_errors_implement_error() {
+    is_error::<mintage::authority::AuthorizationError>();
     is_error::<mintage::authority::Error>();
     is_error::<mintage::authority::OpenError>();
+    is_error::<mintage::codec::assertion::AssertionError>();
     is_error::<mintage::codec::handle::HandleError>();
     is_error::<mintage::codec::json::JsonError>();
     is_error::<mintage::codec::jws::SignError>();

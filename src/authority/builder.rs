@@ -32,6 +32,10 @@ pub const RETRY_SECS_MAX: u64 = 3_600;
 /// The largest leeway, in seconds.
 pub const LEEWAY_SECS_MAX: u64 = 300;
 
+/// The longest lifetime of an authorization code, in seconds: that of Salesforce.
+pub const CODE_SECS_MAX: u64 = 900;
+
+const CODE_SECS: u64 = 60;
 const ORG: &str = "mintage";
 const RETRY_SECS: u64 = 60;
 /// The least leeway for what clients sign, in seconds: their clocks are never quite right, and many
@@ -60,6 +64,7 @@ pub struct Builder {
     assertions_max: u32,
     key_source: Arc<dyn KeySource>,
     approvals: Arc<dyn Approvals>,
+    code_secs: u64,
 }
 
 impl Builder {
@@ -80,6 +85,7 @@ impl Builder {
             assertions_max: ASSERTIONS_MAX,
             key_source: Arc::new(KeyTable::new()),
             approvals: Arc::new(NoApprovals),
+            code_secs: CODE_SECS,
         }
     }
 
@@ -166,6 +172,13 @@ impl Builder {
     /// [`PermittedUsers::AdminApproved`](super::PermittedUsers::AdminApproved); nobody by default.
     pub fn approvals(mut self, approvals: impl Approvals) -> Builder {
         self.approvals = Arc::new(approvals);
+        self
+    }
+
+    /// How long an authorization code may be redeemed, in seconds; 60 by default, at most
+    /// [`CODE_SECS_MAX`].
+    pub fn code_secs(mut self, secs: u64) -> Builder {
+        self.code_secs = secs;
         self
     }
 
@@ -272,6 +285,7 @@ impl Builder {
             assertions_max: self.assertions_max,
             key_source: self.key_source,
             approvals: self.approvals,
+            code_secs: self.code_secs,
             slow_room: SlowRoom::default(),
         };
         Ok(Authority { inner: Arc::new(inner) })
@@ -293,6 +307,9 @@ impl Builder {
         }
         if !(1..=ASSERTION_SECS_MAX).contains(&self.assertion_secs_max) {
             return Err(unusable("the lifetime of assertions"));
+        }
+        if !(1..=CODE_SECS_MAX).contains(&self.code_secs) {
+            return Err(unusable("the lifetime of codes"));
         }
         let org = OrgId::new(&self.org).map_err(|_| unusable("the organisation"))?;
         Ok((org, audience))

@@ -35,11 +35,13 @@ struct Metadata {
     token_endpoint_auth_method: Option<String>,
     jwks: Option<serde_json::Value>,
     jwks_uri: Option<String>,
+    #[serde(default)]
+    redirect_uris: Vec<String>,
 }
 
 impl Client {
     /// Reads a client metadata document (RFC 7591 section 2). `client_id`, `client_name`, `scope`,
-    /// `grant_types`, `token_endpoint_auth_method`, `jwks` and `jwks_uri` count; other members are
+    /// `grant_types`, `redirect_uris`, `token_endpoint_auth_method`, `jwks` and `jwks_uri` count; other members are
     /// left out. The keys at a `jwks_uri` are asked of the host's
     /// [`KeySource`](super::KeySource); certificates of `self_signed_tls_client_auth` stand in `jwks`
     /// as `x5c` (RFC 8705 section 2.2.2). Without
@@ -88,6 +90,7 @@ impl Client {
             grants.push(GrantType::AuthorizationCode);
         }
         let client = client.name(metadata.client_name).grants(grants);
+        let client = client.redirect_uris(metadata.redirect_uris);
         Ok(client.scopes(metadata.scope.split(' ').filter(|token| !token.is_empty())))
     }
 }
@@ -128,6 +131,7 @@ struct Stored {
     pkce_required: bool,
     ip_ranges: Vec<String>,
     ip_relaxed_for_refresh: bool,
+    redirect_uris: Vec<String>,
     logout_url: Option<String>,
     blocked: bool,
     parent: Option<String>,
@@ -252,6 +256,7 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         pkce_required: settings.pkce_required,
         ip_ranges: settings.ip_ranges.iter().map(IpRange::to_string).collect(),
         ip_relaxed_for_refresh: settings.ip_relaxed_for_refresh,
+        redirect_uris: settings.redirect_uris.clone(),
         logout_url: settings.logout_url.clone(),
         blocked: settings.blocked,
         parent: settings.parent.as_ref().map(|parent| parent.as_str().to_owned()),
@@ -324,6 +329,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
             .map(|range| IpRange::parse(range))
             .collect::<Option<_>>()?,
         ip_relaxed_for_refresh: stored.ip_relaxed_for_refresh,
+        redirect_uris: stored.redirect_uris,
         logout_url: stored.logout_url,
         blocked: stored.blocked,
         parent: stored.parent.map(ClientId::new).transpose().ok()?,
@@ -433,6 +439,7 @@ mod tests {
             .secret_optional([GrantType::AuthorizationCode])
             .ip_ranges(IpRange::parse("10.0.0.0/8"))
             .ip_relaxed_for_refresh()
+            .redirect_uris(["https://a.example/cb", "app:/cb"])
             .logout_url("https://a.example/out")
             .parent(&ClientId::new("parent")?)
             .run_as("robot");

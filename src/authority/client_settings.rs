@@ -1,6 +1,7 @@
 //! What a client is registered with: the same for a draft and a registered client, and checked whole.
 
 use super::audience::Audience;
+use super::authorize::{REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, is_redirect_uri};
 use super::client::{ACCESS_SECS_MAX, GrantType, Introspects, RefreshPolicy, TokenFormat};
 use super::client_auth::{AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX, ClientKeys};
 use super::policy::{IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
@@ -38,6 +39,7 @@ pub(super) struct Settings {
     /// Where its token requests may come from; anywhere when empty.
     pub(super) ip_ranges: Vec<IpRange>,
     pub(super) ip_relaxed_for_refresh: bool,
+    pub(super) redirect_uris: Vec<String>,
     pub(super) logout_url: Option<String>,
     pub(super) blocked: bool,
     /// The client that registered it.
@@ -76,6 +78,7 @@ impl Settings {
             pkce_required: true,
             ip_ranges: Vec::new(),
             ip_relaxed_for_refresh: false,
+            redirect_uris: Vec::new(),
             logout_url: None,
             blocked: false,
             parent: None,
@@ -160,6 +163,8 @@ impl Settings {
             Some("its list of subjects is too long")
         } else if self.ip_ranges.len() > IP_RANGES_MAX {
             Some("it has too many address ranges")
+        } else if let Some(problem) = self.redirect_problem() {
+            Some(problem)
         } else if optional(GrantType::ClientCredentials) {
             // RFC 6749 section 4.4: "MUST only be used by confidential clients".
             Some("client_credentials needs a proof")
@@ -169,6 +174,22 @@ impl Settings {
             Some("codes that are redeemed without a proof need PKCE")
         } else if self.logout_url.as_deref().is_some_and(|url| !is_https(url)) {
             Some("its logout URL is no https URL")
+        } else {
+            None
+        }
+    }
+}
+
+impl Settings {
+    /// What is wrong with its redirect URIs.
+    fn redirect_problem(&self) -> Option<&'static str> {
+        let uris = &self.redirect_uris;
+        if !uris.iter().all(|uri| is_redirect_uri(uri)) {
+            Some("a redirect URI is malformed, or of a kind that may not be registered")
+        } else if uris.len() > REDIRECT_URIS_MAX {
+            Some("it has too many redirect URIs")
+        } else if uris.iter().map(String::len).sum::<usize>() > REDIRECT_URIS_LEN_MAX {
+            Some("its redirect URIs are too long")
         } else {
             None
         }

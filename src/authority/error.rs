@@ -30,6 +30,11 @@ pub(super) enum Cause {
     Blocked,
     NotAdminApproved,
     NoRunAs,
+    RedirectMismatch,
+    RedirectMissing,
+    Immediate,
+    WrongVerifier,
+    DeadCode,
 }
 
 impl Reason {
@@ -69,12 +74,19 @@ pub enum Error {
     InvalidRequest(Reason),
     /// The client is unknown or did not authenticate (RFC 6749 section 5.2).
     InvalidClient(Reason),
-    /// The refresh token is invalid, expired, revoked or another client's (RFC 6749 section 5.2).
+    /// The code or refresh token is invalid, expired, revoked or another client's (RFC 6749 section
+    /// 5.2).
     InvalidGrant(Reason),
     /// The client may not use this grant type (RFC 6749 section 5.2).
     UnauthorizedClient(Reason),
     /// The authority does not know this grant type (RFC 6749 section 5.2).
     UnsupportedGrantType(Reason),
+    /// The authority does not know this response type (RFC 6749 section 4.1.2.1).
+    UnsupportedResponseType(Reason),
+    /// The user must log in, and nothing may be shown (OpenID Connect Core section 3.1.2.6).
+    LoginRequired(Reason),
+    /// The user must consent, and nothing may be shown (OpenID Connect Core section 3.1.2.6).
+    ConsentRequired(Reason),
     /// The scope is malformed or exceeds what was granted (RFC 6749 section 5.2).
     InvalidScope(Reason),
     /// The audience is malformed or exceeds what was granted (RFC 8707 section 2).
@@ -133,6 +145,9 @@ impl Error {
             | Error::InvalidGrant(reason)
             | Error::UnauthorizedClient(reason)
             | Error::UnsupportedGrantType(reason)
+            | Error::UnsupportedResponseType(reason)
+            | Error::LoginRequired(reason)
+            | Error::ConsentRequired(reason)
             | Error::InvalidScope(reason)
             | Error::InvalidTarget(reason)
             | Error::AccessDenied(reason)
@@ -164,6 +179,11 @@ impl Error {
             Error::UnsupportedGrantType(_) => {
                 ("unsupported_grant_type", 400, "the grant type is not supported")
             }
+            Error::UnsupportedResponseType(_) => {
+                ("unsupported_response_type", 400, "the response type is not supported")
+            }
+            Error::LoginRequired(_) => ("login_required", 400, "the user must log in"),
+            Error::ConsentRequired(_) => ("consent_required", 400, "the user must consent"),
             Error::InvalidScope(_) => ("invalid_scope", 400, "the scope exceeds what was granted"),
             Error::InvalidTarget(_) => {
                 ("invalid_target", 400, "the audience exceeds what was granted")
@@ -312,6 +332,9 @@ mod tests {
             (Error::InvalidGrant(reason()), "invalid_grant", 400),
             (Error::UnauthorizedClient(reason()), "unauthorized_client", 400),
             (Error::UnsupportedGrantType(reason()), "unsupported_grant_type", 400),
+            (Error::UnsupportedResponseType(reason()), "unsupported_response_type", 400),
+            (Error::LoginRequired(reason()), "login_required", 400),
+            (Error::ConsentRequired(reason()), "consent_required", 400),
             (Error::InvalidScope(reason()), "invalid_scope", 400),
             (Error::InvalidTarget(reason()), "invalid_target", 400),
             (Error::AccessDenied(reason()), "access_denied", 403),

@@ -39,7 +39,7 @@ pub struct Issue {
 
 /// A moment in the order of revocations, taken by [`Authority::begin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission(Seq);
+pub struct Admission(pub(super) Seq);
 
 impl Issue {
     /// Tokens for `subject` in the hands of a client.
@@ -100,7 +100,15 @@ pub(super) struct Granted {
     pub(super) audience: Audience,
     pub(super) refresh: bool,
     /// The code that is redeemed for it.
-    pub(super) code: Option<CodeUse>,
+    pub(super) code: Option<RedeemedCode>,
+}
+
+/// A code that is presented for a birth.
+#[derive(Clone, Copy)]
+pub(super) struct RedeemedCode {
+    pub(super) code: CodeUse,
+    /// Whether it was redeemed before: then nothing is born, and what it gave ends.
+    pub(super) is_spent: bool,
 }
 
 /// What the answer is made of when the store says that the tokens were born.
@@ -245,11 +253,12 @@ impl<S: Store> Inner<S> {
             request,
             access: terms.birth(handle, form.tag()),
             refresh,
-            code,
+            code: code.map(|redeemed| redeemed.code),
         }));
         let generation = u32::from(refresh_token.is_some());
         let decided = Decided { grant, family, generation, admission, key_version };
-        let signing = self.sign_ahead(&form, &terms, Some(decided))?;
+        let is_birth = code.is_none_or(|redeemed| !redeemed.is_spent);
+        let signing = self.sign_ahead(&form, &terms, is_birth.then_some(decided))?;
         let expected =
             Expected { pair, request, form, terms, refresh_token, generation, key_version };
         Ok(self.decide(verb, signing, move |inner, outcome| inner.born(expected, outcome)))

@@ -33,6 +33,10 @@ pub struct Issued {
     pub grant: u64,
     /// The family: one login of the grant.
     pub family: u64,
+    /// The `nonce` of the authorization request, for an ID token.
+    pub nonce: Option<String>,
+    /// When the subject logged in, where a code was redeemed: `auth_time` of an ID token.
+    pub authenticated_at: Option<Timestamp>,
 }
 
 /// The members that go over the wire.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Inner;
 use super::error::Error;
-use crate::store::{Find, Store, StoreError, Ticket, TokenView};
+use crate::store::{Find, Listing, Page, Store, StoreError, Ticket, TokenView};
 use crate::time::Reading;
 
 impl<S: Store> Inner<S> {
@@ -34,6 +34,26 @@ impl<S: Store> Inner<S> {
                     let view = again.await?;
                     then(&inner, view).await
                 })
+            }
+        }
+    }
+}
+
+impl<S: Store> Inner<S> {
+    /// As [`Inner::find_then`], with one page of a listing.
+    pub(super) fn list_then<T: Send + Unpin + 'static>(
+        self: &Arc<Self>,
+        listing: Listing,
+        limit: usize,
+        then: impl FnOnce(&Arc<Self>, Page) -> Ticket<T, Error> + Send + 'static,
+    ) -> Ticket<T, Error> {
+        let mut listed = Box::pin(self.store.list(listing, None, limit));
+        match listed.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(page)) => then(self, page),
+            Poll::Ready(Err(error)) => Ticket::ready(Err(error.into())),
+            Poll::Pending => {
+                let inner = Arc::clone(self);
+                Ticket::slow(async move { then(&inner, listed.await?).await })
             }
         }
     }

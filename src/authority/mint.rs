@@ -221,6 +221,8 @@ impl<S: Store> Inner<S> {
             subject: terms.subject,
             grant: decided.grant,
             family: decided.family,
+            nonce: None,
+            authenticated_at: None,
         }
     }
 }

@@ -32,6 +32,7 @@
 
 mod active;
 mod audience;
+mod authorize;
 mod birth;
 mod builder;
 mod client;
@@ -61,7 +62,11 @@ mod verify;
 
 pub use active::{ActiveToken, TokenKind};
 pub use audience::{AUDIENCES_MAX, Audience};
-pub use builder::{Builder, ISSUER_LEN_MAX, LEEWAY_SECS_MAX, RETRY_SECS_MAX};
+pub use authorize::{
+    Authorization, AuthorizationError, AuthorizationRequest, Login, NONCE_LEN_MAX,
+    REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, STATE_LEN_MAX, Step,
+};
+pub use builder::{Builder, CODE_SECS_MAX, ISSUER_LEN_MAX, LEEWAY_SECS_MAX, RETRY_SECS_MAX};
 pub use client::{
     ACCESS_SECS_MAX, Client, GrantType, IDLE_SECS, Introspects, JWT_SECS, OPAQUE_SECS,
     RefreshPolicy, Registered, RegisteredClient, TokenFormat,
@@ -125,6 +130,7 @@ struct Inner<S> {
     assertions_max: u32,
     key_source: Arc<dyn KeySource>,
     approvals: Arc<dyn Approvals>,
+    code_secs: u64,
     slow_room: client_auth::SlowRoom,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,

@@ -152,6 +152,17 @@ impl Client {
         self
     }
 
+    /// Where answers to its authorization requests may go: whole URIs, compared byte for byte; a
+    /// loopback address without a port may be named with any. At most [`REDIRECT_URIS_MAX`] with
+    /// [`REDIRECT_URIS_LEN_MAX`] bytes.
+    ///
+    /// [`REDIRECT_URIS_MAX`]: super::REDIRECT_URIS_MAX
+    /// [`REDIRECT_URIS_LEN_MAX`]: super::REDIRECT_URIS_LEN_MAX
+    pub fn redirect_uris<T: Into<String>>(mut self, uris: impl IntoIterator<Item = T>) -> Client {
+        self.settings.redirect_uris = uris.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Where the host tells it that a subject has logged out; an `https` URL.
     pub fn logout_url(mut self, url: impl Into<String>) -> Client {
         self.settings.logout_url = Some(url.into());
@@ -181,6 +192,12 @@ impl RegisteredClient {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.settings.blocked
+    }
+
+    /// Where answers to its authorization requests may go.
+    #[must_use]
+    pub fn redirect_uris(&self) -> &[String] {
+        &self.settings.redirect_uris
     }
 
     /// Where the host tells it that a subject has logged out.

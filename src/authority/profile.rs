@@ -35,6 +35,13 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         (_, Cause::NotAdminApproved) => {
             ("invalid_app_access", 400, "user is not admin approved to access this app")
         }
+        (_, Cause::RedirectMismatch) => {
+            ("redirect_uri_mismatch", 400, "redirect_uri must match configuration")
+        }
+        (_, Cause::RedirectMissing) => ("redirect_uri_missing", 400, "the request is malformed"),
+        (_, Cause::Immediate) => ("immediate_unsuccessful", 400, "the user must be asked"),
+        (_, Cause::WrongVerifier) => ("invalid_request", 400, "invalid code verifier"),
+        (_, Cause::DeadCode) => ("invalid_grant", 400, "expired authorization code"),
         (_, Cause::NoRunAs) => ("invalid_grant", 400, "no client credentials user enabled"),
         (Error::InvalidClient(_), _) => ("invalid_client", 400, "invalid client credentials"),
         (Error::InvalidGrant(_), _) => ("invalid_grant", 400, "expired access/refresh token"),

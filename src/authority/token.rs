@@ -23,11 +23,14 @@ pub struct TokenRequest<'a> {
     pub(super) caller: &'a Caller,
     pub(super) scope: Option<&'a str>,
     pub(super) audience: Option<&'a str>,
+    pub(super) redirect_uri: Option<&'a str>,
+    pub(super) verifier: Option<&'a str>,
 }
 
 #[derive(Clone, Copy)]
 pub(super) enum Grant<'a> {
     ClientCredentials,
+    Code(&'a str),
     Refresh(&'a str),
 }
 
@@ -35,6 +38,7 @@ impl Grant<'_> {
     fn grant_type(self) -> GrantType {
         match self {
             Grant::ClientCredentials => GrantType::ClientCredentials,
+            Grant::Code(_) => GrantType::AuthorizationCode,
             Grant::Refresh(_) => GrantType::RefreshToken,
         }
     }
@@ -45,14 +49,41 @@ impl<'a> TokenRequest<'a> {
     /// whom the client runs as ([`Client::run_as`](super::Client::run_as), which
     /// [`Profile::Salesforce`] demands), and there is never a refresh token with it.
     pub fn client_credentials(caller: &'a Caller) -> TokenRequest<'a> {
-        TokenRequest { grant: Grant::ClientCredentials, caller, scope: None, audience: None }
+        TokenRequest::of(Grant::ClientCredentials, caller)
     }
 
     /// A fresh access token for a refresh token (RFC 6749 section 6). Where the client's refresh
     /// tokens rotate, the presented one is spent and its successor comes with the answer; asked
     /// again after a lost answer, it gives the same tokens.
     pub fn refresh(refresh_token: &'a str, caller: &'a Caller) -> TokenRequest<'a> {
-        TokenRequest { grant: Grant::Refresh(refresh_token), caller, scope: None, audience: None }
+        TokenRequest::of(Grant::Refresh(refresh_token), caller)
+    }
+
+    /// Tokens for an authorization code (RFC 6749 section 4.1.3). A code is redeemed once; presented
+    /// again by its client, with what it is bound to, it ends what it gave.
+    pub fn code(code: &'a str, caller: &'a Caller) -> TokenRequest<'a> {
+        TokenRequest::of(Grant::Code(code), caller)
+    }
+
+    fn of(grant: Grant<'a>, caller: &'a Caller) -> TokenRequest<'a> {
+        TokenRequest {
+            grant,
+            caller,
+            scope: None,
+            audience: None,
+            redirect_uri: None,
+            verifier: None,
+        }
+    }
+
+    /// The `redirect_uri` of the authorization request: required if that named one.
+    pub fn redirect_uri(self, uri: &'a str) -> TokenRequest<'a> {
+        TokenRequest { redirect_uri: Some(uri).filter(|uri| !uri.is_empty()), ..self }
+    }
+
+    /// The `code_verifier` (RFC 7636 section 4.5).
+    pub fn code_verifier(self, verifier: &'a str) -> TokenRequest<'a> {
+        TokenRequest { verifier: Some(verifier).filter(|text| !text.is_empty()), ..self }
     }
 
     /// The scope, space-delimited, within what was granted; all of it by default. RFC 6749 section
@@ -109,6 +140,7 @@ impl<S: Store> Inner<S> {
         client.check_address(request.caller.address, is_refresh)?;
         match request.grant {
             Grant::ClientCredentials => self.client_credentials(admission, client, request),
+            Grant::Code(code) => self.redeem_code(admission, client, code, request),
             Grant::Refresh(token) => self.refresh(admission, client, token, request),
         }
     }

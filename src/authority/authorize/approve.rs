@@ -1,0 +1,281 @@
+//! From a user who agrees to a code.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::audience::Audience;
+use super::super::error::{Error, Reason};
+use super::super::issue::{Admission, narrow_scope};
+use super::super::policy::{PermittedUsers, not_permitted};
+use super::super::{Authority, Inner};
+use super::pkce::Challenge;
+use super::request::{Authorization, AuthorizationError};
+use super::step::{Situation, Step, is_logged_in, next};
+use crate::codec::handle::HandleKind;
+use crate::entropy::random;
+use crate::ids::{DeviceId, Subject};
+use crate::locator::Locator;
+use crate::scope::Scope;
+use crate::secret::{SecretBytes, SecretText};
+use crate::store::{
+    CodeBirth, CodeOutcome, Listing, Near, Outcome, Pair, Seq, Store, Ticket, Verb,
+};
+use crate::time::Timestamp;
+
+/// How many logins of a pair are asked what was approved before.
+const APPROVALS_READ_MAX: usize = 64;
+
+/// Who is logged in at the host, and since when.
+#[derive(Clone, Debug)]
+pub struct Login {
+    subject: Subject,
+    device: Option<DeviceId>,
+    at: Timestamp,
+    is_chosen: bool,
+    admission: Option<Seq>,
+}
+
+impl Login {
+    /// Somebody who has just logged in.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a malformed subject.
+    pub fn now<S: Store>(
+        subject: impl AsRef<str>,
+        authority: &Authority<S>,
+    ) -> Result<Login, Error> {
+        Login::at(subject, authority.inner.clock.read().unix)
+    }
+
+    /// Somebody who logged in at that time, by the host's session.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a malformed subject.
+    pub fn at(subject: impl AsRef<str>, at: Timestamp) -> Result<Login, Error> {
+        let subject = Subject::new(subject)
+            .map_err(|error| Error::InvalidRequest(Reason::with("subject", error)))?;
+        Ok(Login { subject, device: None, at, is_chosen: false, admission: None })
+    }
+
+    /// The device, where the host tells devices apart.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a malformed device.
+    pub fn device(self, device: impl AsRef<str>) -> Result<Login, Error> {
+        let device = DeviceId::new(device)
+            .map_err(|error| Error::InvalidRequest(Reason::with("device", error)))?;
+        Ok(Login { device: Some(device), ..self })
+    }
+
+    /// The user chose this account for this request ([`Step::SelectAccount`]).
+    #[must_use]
+    pub fn chosen(self) -> Login {
+        Login { is_chosen: true, ..self }
+    }
+
+    /// The moment at which the host began to authenticate the subject, from
+    /// [`Authority::begin`]: whoever is revoked since then gets no code.
+    #[must_use]
+    pub fn admitted(self, admission: Admission) -> Login {
+        Login { admission: Some(admission.0), ..self }
+    }
+}
+
+/// What a code stands for, as it lies in the store. There is no secret in it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Terms {
+    pub(super) redirect_uri: String,
+    /// Whether the redemption must name it.
+    pub(super) names_redirect: bool,
+    pub(super) challenge: Option<Challenge>,
+    pub(super) scope: String,
+    pub(super) audience: String,
+    pub(super) nonce: Option<String>,
+    pub(super) authenticated_at: u64,
+}
+
+impl<S: Store> Authority<S> {
+    /// What the host shows next. What a user has approved for a client before, and still stands as a
+    /// login of theirs, is not asked again; a client with [`PermittedUsers::Listed`] or
+    /// [`PermittedUsers::AdminApproved`] asks nobody.
+    ///
+    /// # Errors
+    /// [`AuthorizationError`] with a redirect: [`Error::LoginRequired`] and
+    /// [`Error::ConsentRequired`] where nothing may be shown; [`Error::AccessDenied`] for a user
+    /// whose tokens the client may not have; [`Error::TemporarilyUnavailable`].
+    pub fn next_step(
+        &self,
+        authorization: &Authorization,
+        login: Option<&Login>,
+    ) -> Ticket<Step, AuthorizationError> {
+        let inner = Arc::clone(&self.inner);
+        let (authorization, login) = (authorization.clone(), login.cloned());
+        let Some(login) = login else {
+            return Ticket::ready(inner.step(&authorization, None, &Scope::empty()));
+        };
+        let approvals =
+            inner.store.list(Listing::OfPair(login.pair(&authorization)), None, APPROVALS_READ_MAX);
+        Ticket::slow(async move {
+            let page = approvals.await.map_err(|error| authorization.refused(error.into()))?;
+            let stands = page.grants.iter().filter(|row| row.refreshable);
+            let approved = stands.fold(Scope::empty(), |all, row| {
+                // Too many to hold: what does not fit is asked again.
+                all.union(&row.scope).unwrap_or(all)
+            });
+            inner.step(&authorization, Some(&login), &approved)
+        })
+    }
+
+    /// Gives the client a code for `scope`, which the user has agreed to or is not asked for, and
+    /// says where the browser goes: the redirect URI with the code, the state and the issuer. The
+    /// text holds the code: keep it out of logs.
+    ///
+    /// # Durability
+    /// The ticket resolves when the code is on stable storage.
+    ///
+    /// # Errors
+    /// [`AuthorizationError`] with a redirect: [`Error::LoginRequired`] when the login is not the one
+    /// that the request demands; [`Error::InvalidScope`] for more than was asked for;
+    /// [`Error::AccessDenied`] for a user whose tokens the client may not have, and when a revocation
+    /// came in between; [`Error::TemporarilyUnavailable`].
+    pub fn approve(
+        &self,
+        authorization: &Authorization,
+        login: &Login,
+        scope: &str,
+    ) -> Ticket<SecretText, AuthorizationError> {
+        match self.inner.approve(authorization, login, scope) {
+            Ok(ticket) => ticket,
+            Err(error) => Ticket::ready(Err(authorization.refused(error))),
+        }
+    }
+}
+
+impl<S: Store> Inner<S> {
+    fn step(
+        &self,
+        authorization: &Authorization,
+        login: Option<&Login>,
+        approved: &Scope,
+    ) -> Result<Step, AuthorizationError> {
+        let refuse = |error| authorization.refused(error);
+        let client = &authorization.client;
+        if login.is_some_and(|login| !self.is_permitted(client, &login.subject)) {
+            return Err(refuse(Error::AccessDenied(not_permitted())));
+        }
+        let is_pre_approved = client.settings.permitted != PermittedUsers::SelfAuthorized;
+        let situation = self.situation(authorization, login, approved, is_pre_approved);
+        next(&situation).map_err(refuse)
+    }
+
+    fn situation<'a>(
+        &self,
+        authorization: &'a Authorization,
+        login: Option<&Login>,
+        approved: &'a Scope,
+        is_pre_approved: bool,
+    ) -> Situation<'a> {
+        Situation {
+            prompt: authorization.prompt,
+            max_age: authorization.max_age,
+            begun_at: authorization.begun_at,
+            now: self.clock.read().unix,
+            logged_in_at: login.map(|login| login.at),
+            is_chosen: login.is_some_and(|login| login.is_chosen),
+            asked: &authorization.scope,
+            approved,
+            is_pre_approved,
+        }
+    }
+
+    fn approve(
+        &self,
+        authorization: &Authorization,
+        login: &Login,
+        scope: &str,
+    ) -> Result<Ticket<SecretText, AuthorizationError>, Error> {
+        let none = Scope::empty();
+        if !is_logged_in(&self.situation(authorization, Some(login), &none, false)) {
+            return Err(Error::LoginRequired(Reason::new("the login is not the one demanded")));
+        }
+        if !self.is_permitted(&authorization.client, &login.subject) {
+            return Err(Error::AccessDenied(not_permitted()));
+        }
+        let scope = narrow_scope(Some(scope), &authorization.scope)?;
+        let now = self.clock.read();
+        let pair = login.pair(authorization);
+        let id = self.store.draw(Near::Pair(&pair));
+        let bucket = u32::try_from(now.unix.0 / 60).unwrap_or(u32::MAX);
+        let secret = SecretBytes::new(random(&*self.entropy)?);
+        let version = self.handles.current_version();
+        let locator = Locator { class: 0, bucket, id };
+        let (code, digest) = self.handle(version, HandleKind::Code, locator, &secret)?;
+        let terms = Terms {
+            redirect_uri: authorization.redirect.uri.clone(),
+            names_redirect: authorization.names_redirect,
+            challenge: authorization.challenge,
+            scope: scope.as_str().to_owned(),
+            audience: authorization.audience.as_str().to_owned(),
+            nonce: authorization.nonce.clone(),
+            authenticated_at: login.at.0,
+        };
+        let body = serde_json::to_vec(&terms)
+            .map_err(|error| Error::ServerError(Reason::with("the code has no terms", error)))?;
+        let admission = login
+            .admission
+            .map_or(authorization.admission, |login| login.min(authorization.admission));
+        let birth = CodeBirth {
+            pair,
+            admission,
+            now,
+            id,
+            digest,
+            issued_at: now.unix,
+            expires_at: now.unix.plus(self.code_secs),
+            body: Arc::from(body),
+        };
+        let authorization = authorization.clone();
+        let born = self.store.apply(Verb::Code(Box::new(birth)));
+        Ok(born.and_then(move |outcome| match outcome {
+            Ok(Outcome::Code(CodeOutcome::Born)) => {
+                Ok(SecretText::new(authorization.redirect.url(&[("code", code.expose())])))
+            }
+            Ok(Outcome::Code(CodeOutcome::Refused)) => {
+                let reason = Reason::new("revoked while it was being approved");
+                Err(authorization.refused(Error::AccessDenied(reason)))
+            }
+            Ok(_) => {
+                let reason = Reason::new("the store answered another question");
+                Err(authorization.refused(Error::ServerError(reason)))
+            }
+            Err(error) => Err(authorization.refused(error.into())),
+        }))
+    }
+}
+
+impl Login {
+    fn pair(&self, authorization: &Authorization) -> Pair {
+        Pair {
+            client: authorization.client.id.clone(),
+            subject: self.subject.clone(),
+            device: self.device.clone(),
+        }
+    }
+}
+
+impl Terms {
+    pub(super) fn read(body: &[u8]) -> Option<(Terms, Scope, Audience)> {
+        let terms: Terms = serde_json::from_slice(body).ok()?;
+        let scope = Scope::parse(&terms.scope).ok()?;
+        let audience = Audience::parse(&terms.audience).ok()?;
+        Some((terms, scope, audience))
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Terms")
+    }
+}

@@ -1,0 +1,361 @@
+//! An authorization request: read, and checked against its client before anything is shown.
+//!
+//! What is wrong with the client or its redirect URI is shown on a page of the host, since nobody
+//! knows where to send the browser; everything else is told to the client (RFC 6749 section 4.1.2.1).
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::super::audience::Audience;
+use super::super::client::{GrantType, RegisteredClient};
+use super::super::error::{Cause, Error, Reason};
+use super::super::issue::narrow_scope;
+use super::super::profile::Profile;
+use super::super::{Authority, Inner};
+use super::pkce::{self, Challenge};
+use super::redirect::Redirect;
+use super::step::Prompt;
+use crate::ids::ClientId;
+use crate::scope::Scope;
+use crate::store::{Seq, Store};
+use crate::time::Timestamp;
+
+/// The longest `state`, in bytes.
+pub const STATE_LEN_MAX: usize = 2_048;
+/// The longest `nonce`, in bytes.
+pub const NONCE_LEN_MAX: usize = 512;
+
+/// The parameters of an authorization request (RFC 6749 section 4.1.1, RFC 7636, OpenID Connect Core
+/// section 3.1.2.1), decoded once. Unknown ones are left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AuthorizationRequest<'a> {
+    /// `response_type`.
+    pub response_type: Option<&'a str>,
+    /// `client_id`.
+    pub client_id: Option<&'a str>,
+    /// `redirect_uri`.
+    pub redirect_uri: Option<&'a str>,
+    /// `scope`.
+    pub scope: Option<&'a str>,
+    /// `state`.
+    pub state: Option<&'a str>,
+    /// `nonce`.
+    pub nonce: Option<&'a str>,
+    /// `code_challenge`.
+    pub code_challenge: Option<&'a str>,
+    /// `code_challenge_method`.
+    pub code_challenge_method: Option<&'a str>,
+    /// `prompt`.
+    pub prompt: Option<&'a str>,
+    /// `max_age`.
+    pub max_age: Option<&'a str>,
+    /// `login_hint`.
+    pub login_hint: Option<&'a str>,
+    /// Salesforce's `immediate`: `true` is `prompt=none`.
+    pub immediate: Option<&'a str>,
+    /// The audience: `resource` (RFC 8707), several of them joined by spaces.
+    pub resource: Option<&'a str>,
+}
+
+impl<'a> AuthorizationRequest<'a> {
+    /// The request of a query or form.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a parameter that is there twice (RFC 6749 section 3.1: "Request
+    /// and response parameters MUST NOT be included more than once").
+    pub fn from_pairs(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<AuthorizationRequest<'a>, Error> {
+        let mut request = AuthorizationRequest::default();
+        for (name, value) in pairs {
+            let place = match name {
+                "response_type" => &mut request.response_type,
+                "client_id" => &mut request.client_id,
+                "redirect_uri" => &mut request.redirect_uri,
+                "scope" => &mut request.scope,
+                "state" => &mut request.state,
+                "nonce" => &mut request.nonce,
+                "code_challenge" => &mut request.code_challenge,
+                "code_challenge_method" => &mut request.code_challenge_method,
+                "prompt" => &mut request.prompt,
+                "max_age" => &mut request.max_age,
+                "login_hint" => &mut request.login_hint,
+                "immediate" => &mut request.immediate,
+                "resource" => &mut request.resource,
+                _ => continue,
+            };
+            if place.replace(value).is_some() {
+                return Err(Error::InvalidRequest(Reason::new("a parameter is there twice")));
+            }
+        }
+        Ok(request)
+    }
+
+    /// "Parameters sent without a value MUST be treated as if they were omitted from the request."
+    fn without_empty(self) -> AuthorizationRequest<'a> {
+        let some = |text: Option<&'a str>| text.filter(|text| !text.is_empty());
+        AuthorizationRequest {
+            response_type: some(self.response_type),
+            client_id: some(self.client_id),
+            redirect_uri: some(self.redirect_uri),
+            scope: some(self.scope),
+            state: some(self.state),
+            nonce: some(self.nonce),
+            code_challenge: some(self.code_challenge),
+            code_challenge_method: some(self.code_challenge_method),
+            prompt: some(self.prompt),
+            max_age: some(self.max_age),
+            login_hint: some(self.login_hint),
+            immediate: some(self.immediate),
+            resource: some(self.resource),
+        }
+    }
+}
+
+/// Why an authorization request was refused, and where the browser goes with that.
+#[derive(Clone)]
+pub struct AuthorizationError {
+    error: Error,
+    redirect: Option<String>,
+}
+
+impl AuthorizationError {
+    /// The refusal.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The URL that the browser is sent to, which tells the client. `None`: show the refusal on a
+    /// page, for the client or its redirect URI is what is wrong, and **send the browser nowhere**.
+    #[must_use]
+    pub fn redirect(&self) -> Option<&str> {
+        self.redirect.as_deref()
+    }
+
+    fn shown(error: Error) -> AuthorizationError {
+        AuthorizationError { error, redirect: None }
+    }
+}
+
+impl fmt::Display for AuthorizationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl fmt::Debug for AuthorizationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for AuthorizationError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<crate::store::StoreError> for AuthorizationError {
+    fn from(error: crate::store::StoreError) -> AuthorizationError {
+        AuthorizationError::shown(error.into())
+    }
+}
+
+/// An authorization request that was checked: its client is known, its redirect URI is the
+/// client's, and it asks for nothing that the client may not have.
+#[derive(Clone)]
+pub struct Authorization {
+    pub(super) admission: Seq,
+    pub(super) client: Arc<RegisteredClient>,
+    pub(super) redirect: Redirect,
+    /// Whether the request named its redirect URI.
+    pub(super) names_redirect: bool,
+    pub(super) scope: Scope,
+    pub(super) audience: Audience,
+    pub(super) challenge: Option<Challenge>,
+    pub(super) nonce: Option<String>,
+    pub(super) prompt: Prompt,
+    pub(super) max_age: Option<u64>,
+    pub(super) begun_at: Timestamp,
+    login_hint: Option<String>,
+    profile: Profile,
+}
+
+impl Authorization {
+    /// The client that asks.
+    #[must_use]
+    pub fn client(&self) -> &RegisteredClient {
+        &self.client
+    }
+
+    /// The scope that it asks for.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The audiences that it asks for.
+    #[must_use]
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// Whom the client expects to log in.
+    #[must_use]
+    pub fn login_hint(&self) -> Option<&str> {
+        self.login_hint.as_deref()
+    }
+
+    /// The URL for a user who does not agree (`access_denied`).
+    #[must_use]
+    pub fn deny(&self) -> String {
+        self.refusal(&Error::AccessDenied(Reason::new("the user did not agree")))
+    }
+
+    /// The refusal, told to the client.
+    pub(super) fn refused(&self, error: Error) -> AuthorizationError {
+        let redirect = Some(self.refusal(&error));
+        AuthorizationError { error, redirect }
+    }
+
+    fn refusal(&self, error: &Error) -> String {
+        self.redirect.refusal(error, self.profile)
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorization")
+            .field("client", self.client.client_id())
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Store> Authority<S> {
+    /// Checks an authorization request, before anybody logs in.
+    ///
+    /// # Errors
+    /// [`AuthorizationError`]: without a redirect for [`Error::InvalidClient`] (unknown or blocked
+    /// client) and for [`Error::InvalidRequest`] (a redirect URI that is missing or not the
+    /// client's); with one for [`Error::UnsupportedResponseType`], [`Error::UnauthorizedClient`],
+    /// [`Error::InvalidScope`], [`Error::InvalidTarget`] and [`Error::InvalidRequest`].
+    pub fn authorize(
+        &self,
+        request: &AuthorizationRequest<'_>,
+    ) -> Result<Authorization, AuthorizationError> {
+        // Noted before the subject and its grant are checked: a revocation in between outlives it.
+        let admission = self.inner.store.admission();
+        self.inner.authorize(admission, &request.without_empty())
+    }
+}
+
+impl<S: Store> Inner<S> {
+    fn authorize(
+        &self,
+        admission: Seq,
+        request: &AuthorizationRequest<'_>,
+    ) -> Result<Authorization, AuthorizationError> {
+        let client = self.asking_client(request).map_err(AuthorizationError::shown)?;
+        let uri = redirect_uri(&client, request).map_err(AuthorizationError::shown)?;
+        let state = request.state.filter(|state| state.len() <= STATE_LEN_MAX);
+        let redirect = Redirect {
+            uri: uri.to_owned(),
+            state: state.map(str::to_owned),
+            issuer: Arc::clone(&self.issuer),
+        };
+        self.checked(admission, client, redirect.clone(), request).map_err(|error| {
+            let redirect = Some(redirect.refusal(&error, self.profile));
+            AuthorizationError { error, redirect }
+        })
+    }
+
+    fn asking_client(
+        &self,
+        request: &AuthorizationRequest<'_>,
+    ) -> Result<Arc<RegisteredClient>, Error> {
+        let unknown =
+            || Error::InvalidClient(Reason::new("unknown client").because(Cause::UnknownClient));
+        let id = ClientId::new(request.client_id.unwrap_or_default()).map_err(|_| unknown())?;
+        let client = self.clients.get(&id).ok_or_else(unknown)?;
+        if client.is_blocked() {
+            let reason = Reason::new("the client is blocked").because(Cause::Blocked);
+            return Err(Error::InvalidClient(reason));
+        }
+        Ok(client)
+    }
+
+    /// What is wrong from here on is told to the client.
+    fn checked(
+        &self,
+        admission: Seq,
+        client: Arc<RegisteredClient>,
+        redirect: Redirect,
+        request: &AuthorizationRequest<'_>,
+    ) -> Result<Authorization, Error> {
+        let refuse = |why| Error::InvalidRequest(Reason::new(why));
+        if request.state.is_some_and(|state| state.len() > STATE_LEN_MAX) {
+            return Err(refuse("the state is too long"));
+        }
+        match request.response_type {
+            Some("code") => {}
+            None => return Err(refuse("no response_type")),
+            Some(_) => {
+                let reason = Reason::new("the response_type is not code");
+                return Err(Error::UnsupportedResponseType(reason));
+            }
+        }
+        if !client.may_use(GrantType::AuthorizationCode) {
+            return Err(Error::UnauthorizedClient(Reason::new("no authorization_code")));
+        }
+        let method = request.code_challenge_method;
+        let challenge = pkce::challenge(request.code_challenge, method, self.profile)?;
+        if challenge.is_none() && client.settings.pkce_required {
+            return Err(refuse("no code_challenge"));
+        }
+        if request.nonce.is_some_and(|nonce| nonce.len() > NONCE_LEN_MAX) {
+            return Err(refuse("the nonce is too long"));
+        }
+        let mut prompt = Prompt::parse(request.prompt.unwrap_or_default())?;
+        if request.immediate == Some("true") {
+            prompt = Prompt { none: true, ..Prompt::default() };
+        }
+        let max_age = request.max_age.map(str::parse).transpose();
+        let max_age = max_age.map_err(|_| refuse("the max_age is no number"))?;
+        let scope = narrow_scope(request.scope, client.scopes())?;
+        let audience = self.narrow_audience(request.resource, &client)?;
+        Ok(Authorization {
+            admission,
+            client,
+            redirect,
+            names_redirect: request.redirect_uri.is_some(),
+            scope,
+            audience,
+            challenge,
+            nonce: request.nonce.map(str::to_owned),
+            prompt,
+            max_age,
+            begun_at: self.clock.read().unix,
+            login_hint: request.login_hint.map(str::to_owned),
+            profile: self.profile,
+        })
+    }
+}
+
+/// The redirect URI of a request: the one that it names, if it is the client's, or the client's only
+/// one (RFC 6749 section 3.1.2.3).
+fn redirect_uri<'r>(
+    client: &'r RegisteredClient,
+    request: &AuthorizationRequest<'r>,
+) -> Result<&'r str, Error> {
+    let refuse = |why, cause| Error::InvalidRequest(Reason::new(why).because(cause));
+    match (request.redirect_uri, client.settings.redirect_uris.as_slice()) {
+        (Some(uri), _) if client.has_redirect_uri(uri) => Ok(uri),
+        (Some(_), _) => {
+            Err(refuse("the redirect_uri is not the client's", Cause::RedirectMismatch))
+        }
+        (None, [only]) => Ok(only),
+        (None, _) => Err(refuse("no redirect_uri", Cause::RedirectMissing)),
+    }
+}
