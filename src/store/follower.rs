@@ -366,7 +366,7 @@ impl Follower {
 }
 
 /// What a record does to the table: the dead are not kept there.
-fn change(record: Record, lsn: Lsn) -> RowChange {
+pub(super) fn change(record: Record, lsn: Lsn) -> RowChange {
     let is_dead_token = matches!(
         revocation_in(&record),
         Some((RevokedScope::Token, ..)) if matches!(record, Record::Token(_))

@@ -14,6 +14,8 @@ mod follower;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(any(test, fuzzing))]
+mod fuzzing_table;
 mod high_water;
 mod issue;
 mod keeper;

@@ -47,7 +47,9 @@ impl Opening<'_> {
         let mut core = Core::new(Pen, self.key, 1, HighWater::resume(Timestamp(0), self.now()));
 
         let table = self.open_table(&recovery)?;
-        let loaded = table.and_then(|mut table| load(&mut table, &mut core).then_some(table));
+        let first = recovery.first_lsn()?.unwrap_or_default();
+        let loaded =
+            table.and_then(|mut table| load(&mut table, first, &mut core).then_some(table));
         let is_rebuilt = loaded.is_none();
         let table = match loaded {
             Some(table) => Ok(table),
@@ -249,9 +251,9 @@ impl Opening<'_> {
 }
 
 /// Loads what is resident; `false` when the table does not add up.
-fn load(table: &mut Packed, core: &mut Core<Pen>) -> bool {
+fn load(table: &mut Packed, first: Lsn, core: &mut Core<Pen>) -> bool {
     core.begin_feed(table.position());
-    match table.load(&mut |record, lsn| core.redo(record, lsn)) {
+    match table.load(first, &mut |record, lsn| core.redo(record, lsn)) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, "the checkpoint is rebuilt from the log");

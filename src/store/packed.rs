@@ -178,6 +178,10 @@ impl Leaf {
             let (lsn, after) = rest.split_first_chunk::<8>()?;
             rest = after;
             let record = part(&mut rest)?.to_vec();
+            // In order and once each, so that a leaf has one encoding.
+            if rows.last_key_value().is_some_and(|(last, _)| *last >= id) {
+                return None;
+            }
             rows.insert(id, (Lsn(u64::from_le_bytes(*lsn)), record));
         }
         rest.is_empty().then_some(Leaf { rows })
@@ -283,9 +287,12 @@ impl Packed {
     }
 
     /// Hands every row but the access tokens to `each`, after comparing each region with its
-    /// summary.
+    /// summary. Rows whose record is older than `first`, where the log begins, are left out: what
+    /// lives was written again before its record left the log, so they were swept or superseded, and
+    /// nothing may come to depend on them that the log alone could not bring back.
     pub(crate) fn load(
         &mut self,
+        first: Lsn,
         each: &mut dyn FnMut(Record, Lsn),
     ) -> Result<(), CheckpointError> {
         let mut regions: Vec<Region> = self.summaries.keys().copied().collect();
@@ -294,7 +301,7 @@ impl Packed {
         for region in regions {
             let mut rows = Vec::new();
             self.verify(region, &mut |leaf| rows.extend(leaf.rows.into_values()))?;
-            for (lsn, record) in rows {
+            for (lsn, record) in rows.into_iter().filter(|(lsn, _)| *lsn >= first) {
                 let record = Record::decode_bare(&record).map_err(|_| DOES_NOT_ADD_UP)?;
                 each(record, lsn);
             }
@@ -539,6 +546,29 @@ struct Step {
     leaves: BTreeMap<Vec<u8>, ChangedLeaf>,
     dropped: Vec<Region>,
     batch: Vec<Change>,
+}
+
+/// A table of one leaf with the bytes of `value`, and a summary and position that are right for them.
+#[cfg(any(test, fuzzing))]
+pub(super) fn table_of(value: &[u8]) -> Option<Packed> {
+    let home = super::MemoryCheckpointHome::default();
+    let mut table = super::CheckpointHome::open(&home).ok()?;
+    let region = Region { class: RESIDENT_CLASS, bucket: 0, part: 0 };
+    let mut key = region.prefix();
+    key.extend_from_slice(&[0; 8]);
+    let rows = Leaf::decode(value).map_or(1, |leaf| leaf.rows.len());
+    let mut summary = Summary { leaves: 1, rows: u32::try_from(rows).ok()?, sum: [0; 16] };
+    summary.toggle(&key, value);
+    let mut sum = [0; 16];
+    toggle(&mut sum, &region.summary_key(), &summary.encode());
+    let position = encode_position(&[3; 16], Lsn(1), &sum);
+    let batch = vec![
+        (key, Some(value.to_vec())),
+        (region.summary_key(), Some(summary.encode())),
+        (POSITION_KEY.to_vec(), Some(position)),
+    ];
+    table.write(batch).ok()?;
+    Packed::open(table, [3; 16]).ok()
 }
 
 fn region_of_summary(key: &[u8]) -> Option<Region> {

@@ -37,9 +37,10 @@ impl<J: Journal> Core<J> {
                 if let Some(old) = shard.grants.remove(&id) {
                     entry.families = old.families;
                 }
-                // Of two grants of a pair the later one counts: the other was swept since.
-                let held = shard.pairs.get(&entry.unique).and_then(|id| shard.grants.get(id));
-                if held.is_none_or(|held| held.state.lsn < lsn) {
+                // Of two grants of a pair the one that was drawn later counts: the other was swept
+                // before it. Not the later position: a survivor is written again behind its
+                // successor.
+                if shard.pairs.get(&entry.unique).is_none_or(|held| *held < id) {
                     shard.pairs.insert(entry.unique, id);
                 }
                 self.index_grant(&entry);
