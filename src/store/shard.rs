@@ -8,6 +8,7 @@ use super::record::{FamilyRow, GrantRow, StampKind, TokenRow};
 use super::{Lsn, Seq};
 use crate::locator::Digest;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::planted;
 use crate::time::Timestamp;
 
 /// Digests are keyed hashes and identifiers are our own: neither needs a second hash.
@@ -112,6 +113,11 @@ impl<T> Staged<T> {
     /// `state` is seen no longer once `lsn` is published.
     fn supersede(&mut self, state: T, lsn: Lsn, published: Lsn) {
         let before = self.before.take();
+        if planted!(MiddleStateForgotten) && self.seen_from > published {
+            self.before = before;
+            self.seen_from = lsn;
+            return;
+        }
         self.before = Some(Box::new(Before { state, seen_from: self.seen_from, before }));
         self.seen_from = lsn;
         self.settle(published);
