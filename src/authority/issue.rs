@@ -22,6 +22,7 @@ use crate::store::{
     self, AccessBirth, CodeUse, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, RefreshBirth,
     Seq, Store, StoreError, Ticket, Verb,
 };
+use crate::sync::planted;
 use crate::time::Timestamp;
 
 /// What a host issues directly: it has authenticated the subject by itself.
@@ -166,6 +167,8 @@ impl<S: Store> Inner<S> {
             .clients
             .get(&client_id)
             .ok_or_else(|| Error::InvalidClient(Reason::new("unknown client")))?;
+        let late = planted!(NotedAfterAuthentication);
+        let admission = if late { self.store.admission() } else { admission };
         let subject = Subject::new(subject)
             .map_err(|error| Error::InvalidRequest(Reason::with("subject", error)))?;
         if !self.is_permitted(&client, &subject) {

@@ -65,7 +65,36 @@ pub fn touch() {
 /// Faults that tests plant to see that they are found. See `planted!`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Bug {}
+pub enum Bug {
+    /// The log is not synced.
+    SyncSkipped,
+    /// Tickets resolve at once.
+    AnsweredBeforeCommit,
+    /// Readers see a group before it is on disk.
+    PublishedBeforeCommit,
+    /// A birth is admitted when it is decided, not when it was asked for.
+    AdmittedAtBirth,
+    /// A segment goes before anything was synced for it.
+    DroppedBeforeSync,
+    /// A segment goes when its survivors are synced, whatever else made its records superfluous.
+    DropWaitsForSurvivorsAlone,
+    /// The cleaner writes again what it has read.
+    SurvivorAsRead,
+    /// The second segment goes before the first.
+    DroppedOutOfOrder,
+    /// The admission is noted when the client is known.
+    NotedAfterAuthentication,
+    /// Regions of the checkpoint are not compared with their summaries.
+    RegionUnchecked,
+    /// Recovery takes whatever is no group for a torn tail.
+    TornInTheMiddle,
+    /// A redeem is judged under one lock and made under the next.
+    RedeemedOutsideTheLock,
+    /// Of two changes on their way the first is not seen when it arrives.
+    MiddleStateForgotten,
+    /// A block of numbers that a lost slot of the superblock named is used again.
+    BlockUsedAgain,
+}
 
 /// Plants a fault for everything that this thread of the machine simulates, or removes it.
 pub fn plant(bug: Option<Bug>) {

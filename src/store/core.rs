@@ -20,7 +20,7 @@ use crate::ids::{ClientId, Subject};
 use crate::locator::Digest;
 use crate::scope::Scope;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{HashMap, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{HashMap, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, planted};
 use crate::time::{Reading, Timestamp};
 
 /// Low bits of every identifier: the shard of its pair.
@@ -68,8 +68,8 @@ impl Appended {
 
     pub(crate) fn ticket<T>(self, answer: T) -> Ticket<T> {
         match self.group {
-            Some(group) => Ticket::committing(group, Ok(answer)),
-            None => Ticket::ready(Ok(answer)),
+            Some(group) if !planted!(AnsweredBeforeCommit) => Ticket::committing(group, Ok(answer)),
+            _ => Ticket::ready(Ok(answer)),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::ticket::Ticket;
 use super::{Issue, IssueOutcome, Lsn, Outcome, PairPolicy, Seq};
 use crate::locator::Digest;
 use crate::sync::atomic::Ordering;
+use crate::sync::planted;
 use crate::time::Timestamp;
 
 impl<J: Journal> Core<J> {
@@ -56,7 +57,8 @@ impl<J: Journal> Core<J> {
         let Some(grant) = entry.as_ref().or_else(|| shard.grants.get(&row.id)) else {
             return refused(IssueOutcome::Revoked);
         };
-        if !self.admits(issue.admission, grant, &row) {
+        let admission = self.admission_of(issue);
+        if !self.admits(admission, grant, &row) {
             return refused(IssueOutcome::Revoked);
         }
         let mut live = Vec::new();
@@ -85,12 +87,20 @@ impl<J: Journal> Core<J> {
             return self.attached(holder.state.lsn, Outcome::Issue(IssueOutcome::PairTaken));
         }
         let evicted = evicted(issue.policy, &live);
-        self.write_issue(shard, Birth { issue, now, new_grant: entry, grant: row, evicted })
+        self.write_issue(
+            shard,
+            Birth { issue, admission, now, new_grant: entry, grant: row, evicted },
+        )
+    }
+
+    /// I3: what the request noted, and nothing that was read since.
+    fn admission_of(&self, issue: &Issue) -> Seq {
+        if planted!(AdmittedAtBirth) { self.admission() } else { issue.admission }
     }
 
     /// Builds the unit of an issue, enqueues it and notes it in the shard.
     fn write_issue(&self, shard: &mut Shard, birth: Birth<'_>) -> Decided {
-        let Birth { issue, now, new_grant, mut grant, evicted } = birth;
+        let Birth { issue, admission, now, new_grant, mut grant, evicted } = birth;
         let mut records = Vec::new();
         let scope = self.intern(&issue.access.scope.to_shared(), &mut records)?;
         let audience = self.intern(&issue.access.audience, &mut records)?;
@@ -107,7 +117,7 @@ impl<J: Journal> Core<J> {
         let mut grant_changed = new_grant.is_some();
         let mut family = match base {
             Some(base) => base.row_with_uses(),
-            None => self.new_family(issue, &grant, now, scope, audience),
+            None => FamilyRow { admission, ..self.new_family(issue, &grant, now, scope, audience) },
         };
         let base_lsn = base.map(|base| base.state.lsn);
         let is_new_family = base.is_none();
@@ -135,7 +145,7 @@ impl<J: Journal> Core<J> {
         }
         // The token of a shared family is admitted by itself; everything above it is checked when
         // it is used.
-        let token = self.token_row(&issue.access, &family, 0, issue.admission, scope, audience);
+        let token = self.token_row(&issue.access, &family, 0, admission, scope, audience);
         let token = token.map(|row| TokenRow { generation: family.generation, ..row });
         records.extend(token.map(Record::Token));
         records.extend(issue.code.and_then(|code| self.spent_code(shard, &code, family.id)));
@@ -257,6 +267,7 @@ impl<J: Journal> Core<J> {
 /// An issue that was judged and may be written.
 struct Birth<'a> {
     issue: &'a Issue,
+    admission: Seq,
     now: Timestamp,
     /// The grant where it is new.
     new_grant: Option<GrantEntry>,

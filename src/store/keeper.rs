@@ -16,7 +16,7 @@ use super::view::Stats;
 use super::{Lsn, StoreError};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::channel::Receiver;
-use crate::sync::thread;
+use crate::sync::{planted, thread};
 use crate::time::Clock;
 
 /// Segments that are kept ready ahead of the one in use.
@@ -146,8 +146,13 @@ impl Keeper {
         let mark = self.core.time.observe(self.clock.read());
         let mut reader = (self.new_reader)();
         let mut last_read = Lsn(0);
+        let mut last_moved = Lsn(0);
+        let first = if planted!(DroppedOutOfOrder) { first + 1 } else { first };
         loop {
             let (head, body) = reader.next()?;
+            if planted!(DroppedOutOfOrder) && head.segment < first {
+                continue;
+            }
             if head.segment != first {
                 break;
             }
@@ -160,8 +165,10 @@ impl Keeper {
             })?;
             last_read = head.last();
             for (record, lsn) in records {
-                if self.rewrite(&record, lsn, mark)?.is_none() {
-                    return Ok(false);
+                match self.rewrite(&record, lsn, mark)? {
+                    None => return Ok(false),
+                    Some(Survivor::Moved) => last_moved = self.log.tail(),
+                    Some(_) => {}
                 }
             }
         }
@@ -171,7 +178,9 @@ impl Keeper {
         }
         // Not only what was moved here must be on disk: a record may be superfluous because of a
         // later one that is still on its way.
-        if let Some(group) = self.log.group_of(self.log.tail()) {
+        let tail = if planted!(DropWaitsForSurvivorsAlone) { last_moved } else { self.log.tail() };
+        let group = self.log.group_of(tail).filter(|_| !planted!(DroppedBeforeSync));
+        if let Some(group) = group {
             Ticket::committing(group, Ok(())).wait()?;
         }
         let storage = self.log.storage();

@@ -20,7 +20,7 @@ use crate::entropy::random;
 use crate::root_key::{RootKey, RootKeyError};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::channel::{Receiver, Sender, bounded};
-use crate::sync::{Instant, Mutex, PoisonError, thread};
+use crate::sync::{Instant, Mutex, PoisonError, planted, thread};
 use crate::time::{Reading, Timestamp};
 
 const KEY_LABEL: &str = "mintage store key";
@@ -97,7 +97,7 @@ impl Opening<'_> {
     /// since; it belongs to this store; and the log still reaches back to it.
     fn open_table(&self, recovery: &Recovery<'_>) -> Result<Option<Packed>, StoreError> {
         let state = &self.superblock.state;
-        let boot = boot_id();
+        let boot = self.storage.boot();
         let is_believed = state.is_clean || (boot == state.boot && boot != [0; 16]);
         if !is_believed {
             return Ok(None);
@@ -141,22 +141,29 @@ impl Opening<'_> {
 
     /// Takes a fresh block of numbers, durable before any number of it is used.
     fn take_block(&mut self, recovered: &Recovered) -> Result<u64, StoreError> {
-        let block = self.superblock.state.block.max(recovered.incarnation) + 1;
+        // A slot that is lost may have named the next block, of which numbers were given out.
+        let lost = u64::from(self.superblock.is_doubtful && !planted!(BlockUsedAgain));
+        let block = self.superblock.state.block.max(recovered.incarnation) + lost + 1;
         let sealed = Lsn(recovered.end.next.0 - 1);
         let sealed_key = reseal(&self.superblock.state, self.root, &self.options)?;
+        let boot = self.storage.boot();
         let path = self.storage.path().join(super::superblock::SUPERBLOCK);
         self.superblock
             .update(|state| {
                 state.block = block;
                 state.last_segment = recovered.last_segment;
                 state.sealed = sealed;
-                state.boot = boot_id();
+                state.boot = boot;
                 state.is_clean = false;
                 if let Some(sealed_key) = sealed_key {
                     state.sealed_key = sealed_key;
                 }
             })
-            .map_err(StoreError::io("write", path))?;
+            .map_err(StoreError::io("write", path.clone()))?;
+        if self.superblock.is_doubtful {
+            // Over the lost slot's neighbour too, or the next loss would lead back two blocks.
+            self.superblock.update(|_| {}).map_err(StoreError::io("write", path))?;
+        }
         Ok(block)
     }
 
@@ -299,7 +306,7 @@ pub(super) fn create(
             segment_len: segment_len as u64,
             sealed: Lsn(0),
             high_water: Timestamp(0),
-            boot: boot_id(),
+            boot: storage.boot(),
             is_clean: true,
             sealed_key,
         },
@@ -330,17 +337,6 @@ fn reseal(
     let sealed = root.seal(KEY_LABEL, &key, options.entropy.as_ref());
     sealed.map(Some).map_err(|error| {
         StoreError::io("draw randomness for", "the store's key")(std::io::Error::other(error))
-    })
-}
-
-/// Identifies this boot of the machine: while it is the same, what a killed process wrote is there.
-fn boot_id() -> [u8; 16] {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or([0; 16], |text| {
-        blake3::hash(text.trim().as_bytes())
-            .as_bytes()
-            .first_chunk::<16>()
-            .copied()
-            .unwrap_or([0; 16])
     })
 }
 

@@ -14,6 +14,7 @@ use super::segment::{
 use super::storage::{Storage, StorageFile};
 use super::superblock::Superblock;
 use super::{Lsn, StoreError};
+use crate::sync::planted;
 use crate::time::Timestamp;
 
 const WRONG_HEAD: &str = "a segment's head is not its own";
@@ -164,7 +165,7 @@ impl<'a> Recovery<'a> {
         }
         let nothing = || self.damaged(start, 0, "the log has no segment");
         let recovered = recovered.ok_or_else(nothing)?;
-        if Lsn(recovered.end.next.0 - 1) < self.superblock.sealed {
+        if Lsn(recovered.end.next.0 - 1) < self.superblock.sealed && !planted!(TornInTheMiddle) {
             let Position { segment, offset, .. } = recovered.end;
             let reason = "the log ends before what is known to have been written";
             return Err(self.damaged(segment, offset as u64, reason));
@@ -250,6 +251,10 @@ impl<'a> Recovery<'a> {
                     at.chain = Some(head.chain);
                 }
                 Found::End => return Ok((at, walked)),
+                Found::Torn | Found::Damaged(_) if planted!(TornInTheMiddle) => {
+                    walked.is_torn = true;
+                    return Ok((at, walked));
+                }
                 Found::Torn if at.next > self.synced_beyond(number, bytes, at.offset)? => {
                     walked.is_torn = true;
                     return Ok((at, walked));

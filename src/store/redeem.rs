@@ -7,6 +7,7 @@ use super::record::Record;
 use super::shard::{FamilyEntry, Shard};
 use super::ticket::Ticket;
 use super::{Outcome, Redeem, RedeemOutcome};
+use crate::sync::planted;
 use crate::time::Timestamp;
 
 /// How far the clock may stand before a redeem for a retry of it, in seconds (rule 19).
@@ -15,8 +16,21 @@ const RETRY_BACK_SECS_MAX: u64 = 60;
 impl<J: Journal> Core<J> {
     /// Decides and enqueues a redeem.
     pub(crate) fn redeem(&self, redeem: &Redeem) -> Decided {
-        let now = self.now(redeem.now);
         let mut guard = self.shard_mut(redeem.family);
+        // Under the lock: a clock that was read long ago must not seem to stand before the redeem
+        // that this one is a retry of.
+        let now = self.now(redeem.now);
+        if planted!(RedeemedOutsideTheLock) {
+            let is_current = guard.families.get(&redeem.family).is_some_and(|entry| {
+                let row = &entry.state.now;
+                row.generation == redeem.generation && row.is_refreshable(now)
+            });
+            drop(guard);
+            guard = self.shard_mut(redeem.family);
+            if is_current {
+                return self.spend(&mut guard, redeem, now);
+            }
+        }
         let shard = &mut *guard;
         let answer = |outcome| Ok(Ticket::ready(Ok(Outcome::Redeem(outcome))));
         let Some(entry) = shard.families.get(&redeem.family) else {

@@ -16,7 +16,7 @@ pub(crate) const HEAD_LEN: usize = 128;
 /// The longest group, head included; in short segments half a segment.
 pub(crate) const GROUP_LEN_MAX: usize = 256 * 1024;
 /// The shortest segment: half of it holds the longest unit.
-pub(crate) const SEGMENT_LEN_MIN: usize = 128 * 1024;
+pub(crate) const SEGMENT_LEN_MIN: usize = if cfg!(mintage_sim) { 32 * 1024 } else { 128 * 1024 };
 const SEGMENT_MAGIC: &[u8; 8] = b"MINTSEG\x01";
 const GROUP_MAGIC: &[u8; 4] = b"GRP\x01";
 

@@ -42,6 +42,15 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
 
     /// Where this is, for messages.
     fn path(&self) -> &Path;
+
+    /// Identifies this boot of the machine: while it is the same, what a killed process wrote is
+    /// there. Zeros where that is not known.
+    fn boot(&self) -> [u8; 16] {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or([0; 16], |text| {
+            let hash = blake3::hash(text.trim().as_bytes());
+            hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default()
+        })
+    }
 }
 
 /// One open file of a [`Storage`].

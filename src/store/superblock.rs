@@ -120,6 +120,11 @@ impl Superblock {
     }
 }
 
+/// Where a version of the superblock is written.
+fn offset_of(version: u64) -> u64 {
+    (version.saturating_sub(1) % 2) * SLOT_LEN as u64
+}
+
 fn checksum(bytes: &[u8]) -> [u8; 16] {
     let hash = blake3::hash(bytes);
     hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default()
@@ -130,6 +135,8 @@ fn checksum(bytes: &[u8]) -> [u8; 16] {
 pub(crate) struct SuperblockFile {
     file: Box<dyn StorageFile>,
     pub(crate) state: Superblock,
+    /// A slot could not be read when the file was opened: it may have been the newer one.
+    pub(crate) is_doubtful: bool,
 }
 
 impl SuperblockFile {
@@ -153,7 +160,7 @@ impl SuperblockFile {
             Ok(file)
         };
         let file = made().map_err(StoreError::io("create", path))?;
-        Ok(SuperblockFile { file, state })
+        Ok(SuperblockFile { file, state, is_doubtful: false })
     }
 
     /// Reads the newer valid slot; `None` when there is no such file.
@@ -164,7 +171,8 @@ impl SuperblockFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::io("open", path)(error)),
         };
-        let mut newest: Option<Superblock> = None;
+        let mut newest: Option<(Superblock, Vec<u8>)> = None;
+        let mut is_doubtful = false;
         for slot in 0..2u64 {
             let mut bytes = vec![0; SLOT_LEN];
             match file.read_at(slot * SLOT_LEN as u64, &mut bytes) {
@@ -174,15 +182,22 @@ impl SuperblockFile {
             }
             let found = Superblock::decode(&bytes)
                 .map_err(|reason| StoreError::Format { path: path.clone(), reason })?;
+            is_doubtful |= found.is_none() && bytes.iter().any(|byte| *byte != 0);
             if let Some(found) = found
-                && newest.as_ref().is_none_or(|newest| newest.version < found.version)
+                && newest.as_ref().is_none_or(|(newest, _)| newest.version < found.version)
             {
-                newest = Some(found);
+                newest = Some((found, bytes));
             }
         }
         let reason = "neither slot of the superblock is valid";
-        let state = newest.ok_or(StoreError::Corrupt { path, offset: 0, reason })?;
-        Ok(Some(SuperblockFile { file, state }))
+        let corrupt = StoreError::Corrupt { path: path.clone(), offset: 0, reason };
+        let (state, bytes) = newest.ok_or(corrupt)?;
+        // A killed process may have left this slot in the page cache alone, and a failed sync has
+        // left it there marked clean. It must be on disk before the other one is written over.
+        file.write_at(offset_of(state.version), &bytes)
+            .and_then(|()| file.sync())
+            .map_err(StoreError::io("write", path))?;
+        Ok(Some(SuperblockFile { file, state, is_doubtful }))
     }
 
     /// Changes the state and writes it to the older slot, synced. A failed write leaves the newer
@@ -191,8 +206,7 @@ impl SuperblockFile {
         let mut next = self.state.clone();
         change(&mut next);
         next.version += 1;
-        let slot = (next.version - 1) % 2;
-        self.file.write_at(slot * SLOT_LEN as u64, &next.encode())?;
+        self.file.write_at(offset_of(next.version), &next.encode())?;
         self.file.sync()?;
         self.state = next;
         Ok(())

@@ -7,6 +7,7 @@ use super::core::{Core, HORIZON_SLACK_SECS, Journal, Lane};
 use super::record::Record;
 use super::shard::TokenEntry;
 use super::{Lsn, StoreError};
+use crate::sync::planted;
 use crate::time::Timestamp;
 
 /// What became of a record of the oldest segment.
@@ -58,6 +59,11 @@ impl<J: Journal> Core<J> {
             Record::Family(row) => {
                 let mut shard = self.shard_mut(row.id);
                 match shard.families.get_mut(&row.id) {
+                    Some(family) if planted!(SurvivorAsRead) => {
+                        let at = write(record.clone())?;
+                        family.state.moved(at);
+                        Some(at)
+                    }
                     Some(family) if family.state.lsn == lsn => {
                         let at = write(Record::Family(family.row_with_uses()))?;
                         family.state.now = family.row_with_uses();

@@ -15,3 +15,16 @@ pub(crate) use chosen::{
     RwLockWriteGuard, atomic, channel, thread,
 };
 pub(crate) use std::sync::PoisonError;
+
+/// Whether a fault is planted at this place, for tests that must find it: `false`, and nothing in
+/// the program, but under `--cfg mintage_sim`.
+macro_rules! planted {
+    ($bug:ident) => {{
+        #[cfg(mintage_sim)]
+        let is_planted = $crate::sim::is_planted($crate::sim::Bug::$bug);
+        #[cfg(not(mintage_sim))]
+        let is_planted = false;
+        is_planted
+    }};
+}
+pub(crate) use planted;
