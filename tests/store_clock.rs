@@ -168,6 +168,7 @@ fn act(bench: &Bench<'_, impl Store>, operation: &str, known: &Known) {
             admission,
             now,
             family,
+            only_in: None,
             grant,
             key_version: 1,
             salt: [1; 16],

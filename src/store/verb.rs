@@ -90,6 +90,9 @@ pub struct Issue {
     pub now: Reading,
     /// Identifier drawn for the family, if a new one is needed.
     pub family: u64,
+    /// The family that the token was signed for, where signing came first: it is born in this one
+    /// or nothing happens ([`IssueOutcome::Elsewhere`]). 0 is no family: it only asks for the one.
+    pub only_in: Option<u64>,
     /// Identifier drawn for the grant, if a new one is needed.
     pub grant: u64,
     /// Version of the root key that the tokens are born under.
@@ -156,6 +159,11 @@ pub enum IssueOutcome {
     PairTaken,
     /// The client, subject, pair or everything was revoked since the admission; nothing happened.
     Revoked,
+    /// It would belong to another family than [`Issue::only_in`]; nothing happened.
+    Elsewhere {
+        /// The family that it would belong to.
+        family: u64,
+    },
 }
 
 /// Redemption of a refresh token: it is spent and its successor is born, or, for a client whose

@@ -149,6 +149,7 @@ impl<S: Store> Bench<'_, S> {
             admission,
             now,
             family,
+            only_in: None,
             grant,
             key_version: 1,
             salt: [1; 16],
