@@ -431,6 +431,28 @@ fn a_concurrent_refresh_that_came_first_is_retried_and_not_doubled() -> Tested {
     Ok(())
 }
 
+/// The slow answer to an honest request must not look like a theft when it comes.
+#[test]
+fn a_refresh_that_was_overtaken_while_it_was_signed_is_no_replay() -> Tested {
+    let bed = Bed::new()?;
+    let first = refresh_token(&bed.issue("ann")?)?;
+    bed.desk.held();
+    let caller = Caller::public(&bed.app);
+    let mut slow = bed.authority.token(&TokenRequest::refresh(&first, &caller));
+    assert!(poll(&mut slow).is_pending());
+    let overtaking = bed.desk.clone();
+    bed.desk.give_always(signs);
+    let second = refresh_token(&bed.refresh(&first)?)?;
+    let third = refresh_token(&bed.refresh(&second)?)?;
+    overtaking.answer(signs);
+    assert_eq!(slow.wait().err().map(|error| error.code()), Some("invalid_grant"));
+    let fourth = refresh_token(&bed.refresh(&third)?)?;
+    // Whoever comes with it now comes after its successor was used.
+    assert!(bed.refresh(&first).is_err());
+    assert!(bed.refresh(&fourth).is_err(), "a replay ends the login");
+    Ok(())
+}
+
 #[test]
 fn clients_get_their_own_tokens_and_reused_ones_are_signed_again() -> Tested {
     let bed = Bed::new()?;

@@ -129,6 +129,7 @@ fn a_retry_with_another_request_changes_nothing(bench: &Bench<'_, impl Store>) {
             generation: 1,
             digest: first.digest,
             arrival: bench.store.admission(),
+            was_in_force: false,
             now,
             retry_secs_max: 60,
             key_version: 1,

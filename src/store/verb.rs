@@ -178,6 +178,9 @@ pub struct Redeem {
     pub digest: Digest,
     /// The counter before the caller was authenticated: admission, and arrival for the retry rule.
     pub arrival: Seq,
+    /// Whether the token was in force when it was looked up, after its arrival: then presenting it
+    /// is no replay, however long it took to decide.
+    pub was_in_force: bool,
     /// The time.
     pub now: Reading,
     /// Longest time after the redeem at which the same token may be presented again, in seconds.
@@ -215,6 +218,8 @@ pub enum RedeemOutcome {
     Replayed,
     /// Within the retry rule, but the request is another one; nothing happened.
     OtherRequest,
+    /// It was in force when it arrived, and its successor was used meanwhile; nothing happened.
+    Overtaken,
     /// The family is unknown, dead or expired; nothing happened.
     Dead,
 }

@@ -221,6 +221,7 @@ impl<S: Store> Bench<'_, S> {
             generation: refresh.generation,
             digest: refresh.digest,
             arrival,
+            was_in_force: false,
             now,
             retry_secs_max,
             key_version: 1,
