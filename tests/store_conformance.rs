@@ -332,6 +332,7 @@ fn documents_are_put_replaced_and_removed(bench: &Bench<'_, impl Store>) {
             name: Arc::from(name),
             body: body.map(|b| Arc::from(b.as_bytes())),
             create,
+            ends: false,
         };
         match bench.store.apply(Verb::Put(put)).wait().unwrap() {
             Outcome::Put(done) => done,

@@ -271,6 +271,10 @@ pub struct Put {
     pub body: Option<Arc<[u8]>>,
     /// Whether it must not exist yet.
     pub create: bool,
+    /// Whether it takes something away, such as a secret: then it is refused last, like a
+    /// revocation, and is in effect until the process ends where it cannot be made durable
+    /// ([`StoreError::NotDurable`](super::StoreError::NotDurable)). A removal always does.
+    pub ends: bool,
 }
 
 /// Use of a value that may be used once, such as the `jti` of an assertion. It is remembered until
