@@ -14,6 +14,7 @@ use mintage::authority::{
 use mintage::codec::algorithm::Algorithm as Alg;
 use mintage::codec::jwk_set::JwkSet;
 use mintage::codec::keys::SigningKey;
+use mintage::root_key::RootKey;
 use mintage::store::{Store as _, StoreError};
 use serde_json::{Value, json};
 use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
@@ -23,6 +24,7 @@ laws![
     a_chosen_secret_is_slow_once_in_a_process,
     two_secrets_open_while_one_follows_the_other,
     a_leaked_secret_is_replaced_at_once,
+    a_secret_opens_without_the_root_key_of_the_one_before,
     an_assertion_of_every_algorithm_opens_once,
     a_used_assertion_stays_used_after_reopening,
     what_is_no_proper_assertion_is_refused_and_uses_nothing_up,
@@ -205,6 +207,21 @@ fn a_leaked_secret_is_replaced_at_once(opener: impl Opener) -> Tested {
     let (app, _) = bed.app("app", TokenFormat::Opaque)?;
     let refused = bed.authority().replace_secret(&app).wait();
     assert!(matches!(refused, Err(Error::InvalidRequest(_))));
+    Ok(())
+}
+
+fn a_secret_opens_without_the_root_key_of_the_one_before(opener: impl Opener) -> Tested {
+    let mut bed = Bed::new(opener)?;
+    let (client, first) = bed.register(Client::confidential("reports"))?;
+    bed.root = bed.root.clone().with_version(2, [8; 32])?;
+    bed.reopen()?;
+    let staged = bed.authority().stage_secret(&client).wait()?;
+    let staged = Caller::secret(&client, staged.expose());
+    token(&bed, &first)?;
+    bed.root = RootKey::from_bytes(2, [8; 32]);
+    bed.reopen()?;
+    assert!(is_refused(&bed, &first));
+    token(&bed, &staged)?;
     Ok(())
 }
 
