@@ -14,6 +14,7 @@ use mintage::authority::{
 use mintage::codec::algorithm::Algorithm as Alg;
 use mintage::codec::jwk_set::JwkSet;
 use mintage::codec::keys::SigningKey;
+use mintage::root_key::RootKey;
 use mintage::store::{Store as _, StoreError};
 use serde_json::{Value, json};
 use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
@@ -22,6 +23,8 @@ laws![
     a_secret_opens_in_the_header_and_in_the_body,
     a_chosen_secret_is_slow_once_in_a_process,
     two_secrets_open_while_one_follows_the_other,
+    a_leaked_secret_is_replaced_at_once,
+    a_secret_opens_without_the_root_key_of_the_one_before,
     an_assertion_of_every_algorithm_opens_once,
     a_used_assertion_stays_used_after_reopening,
     what_is_no_proper_assertion_is_refused_and_uses_nothing_up,
@@ -153,13 +156,15 @@ fn two_secrets_open_while_one_follows_the_other(opener: impl Opener) -> Tested {
     let (client, first) = bed.register(Client::confidential("reports"))?;
     let invalid = |refused: Option<Error>| matches!(refused, Some(Error::InvalidRequest(_)));
     assert!(invalid(bed.authority().promote_secret(&client).wait().err()));
-    assert!(invalid(bed.authority().drop_secret(&client).wait().err()));
+    assert!(invalid(bed.authority().drop_staged_secret(&client).wait().err()));
+    assert!(invalid(bed.authority().drop_retired_secret(&client).wait().err()));
     let stage = |bed: &Bed<_>| {
         let secret = bed.authority().stage_secret(&client).wait()?;
         Ok::<_, Error>(Caller::secret(&client, secret.expose()))
     };
     let second = stage(&bed)?;
     assert!(invalid(stage(&bed).err()));
+    assert!(invalid(bed.authority().drop_retired_secret(&client).wait().err()));
     bed.reopen()?;
     token(&bed, &first)?;
     token(&bed, &second)?;
@@ -175,7 +180,8 @@ fn two_secrets_open_while_one_follows_the_other(opener: impl Opener) -> Tested {
     let third = stage(&bed)?;
     bed.authority().promote_secret(&client).wait()?;
     token(&bed, &second)?;
-    bed.authority().drop_secret(&client).wait()?;
+    assert!(invalid(bed.authority().drop_staged_secret(&client).wait().err()));
+    bed.authority().drop_retired_secret(&client).wait()?;
     bed.reopen()?;
     assert!(is_refused(&bed, &second) && is_refused(&bed, &first));
     token(&bed, &third)?;
@@ -184,6 +190,38 @@ fn two_secrets_open_while_one_follows_the_other(opener: impl Opener) -> Tested {
     let nobody = mintage::ids::ClientId::new("nobody")?;
     let refused = bed.authority().stage_secret(&nobody).wait();
     assert!(matches!(refused, Err(Error::InvalidClient(_))));
+    Ok(())
+}
+
+fn a_leaked_secret_is_replaced_at_once(opener: impl Opener) -> Tested {
+    let mut bed = Bed::new(opener)?;
+    let (client, first) = bed.register(Client::confidential("reports"))?;
+    let staged = bed.authority().stage_secret(&client).wait()?;
+    let fresh = bed.authority().replace_secret(&client).wait()?;
+    for _ in 0..2 {
+        assert!(is_refused(&bed, &first));
+        assert!(is_refused(&bed, &Caller::secret(&client, staged.expose())));
+        token(&bed, &Caller::secret(&client, fresh.expose()))?;
+        bed.reopen()?;
+    }
+    let (app, _) = bed.app("app", TokenFormat::Opaque)?;
+    let refused = bed.authority().replace_secret(&app).wait();
+    assert!(matches!(refused, Err(Error::InvalidRequest(_))));
+    Ok(())
+}
+
+fn a_secret_opens_without_the_root_key_of_the_one_before(opener: impl Opener) -> Tested {
+    let mut bed = Bed::new(opener)?;
+    let (client, first) = bed.register(Client::confidential("reports"))?;
+    bed.root = bed.root.clone().with_version(2, [8; 32])?;
+    bed.reopen()?;
+    let staged = bed.authority().stage_secret(&client).wait()?;
+    let staged = Caller::secret(&client, staged.expose());
+    token(&bed, &first)?;
+    bed.root = RootKey::from_bytes(2, [8; 32]);
+    bed.reopen()?;
+    assert!(is_refused(&bed, &first));
+    token(&bed, &staged)?;
     Ok(())
 }
 
@@ -404,7 +442,7 @@ fn a_shared_secret_signs_assertions(opener: impl Opener) -> Tested {
     let staged = bed.authority().stage_secret(&registered.client_id).wait()?;
     token(&bed, &sign(secret.expose(), "3")?)?;
     token(&bed, &sign(staged.expose(), "4")?)?;
-    bed.authority().drop_secret(&registered.client_id).wait()?;
+    bed.authority().drop_staged_secret(&registered.client_id).wait()?;
     assert!(is_refused(&bed, &sign(staged.expose(), "5")?));
     // A client that only sends its secret cannot sign with it.
     let (_, _) = bed.register(Client::confidential("sends"))?;

@@ -26,7 +26,7 @@ use mintage::codec::keys::{KeyError, Signer, SignerError, Signing, SigningKey};
 use mintage::entropy::SeededEntropy;
 use mintage::ids::ClientId;
 use mintage::root_key::RootKey;
-use mintage::store::{MemoryStore, PairPolicy, Store};
+use mintage::store::{MemoryStore, PairPolicy, Store, Ticket};
 use mintage::time::{ManualClock, Timestamp};
 use ring::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use support::{ISSUER, START, TempDir, Tested, access_token, block_on, refresh_token};
@@ -284,6 +284,108 @@ fn a_revocation_while_the_signer_works_prevents_the_birth() -> Tested {
     Ok(())
 }
 
+/// Polls once.
+fn poll<T: Unpin>(ticket: &mut Ticket<T, Error>) -> Poll<Result<T, Error>> {
+    Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// One signature a birth: were a second one asked for after the commit, its failure would leave a
+/// login that nobody holds, in the place of one that somebody held.
+#[test]
+fn what_is_born_needs_no_second_signature() -> Tested {
+    let bed = Bed::new()?;
+    let client = |name: &str, pairs: PairPolicy| {
+        let client = Client::public(name).scopes(["api", "refresh_token"]).pairs(pairs);
+        Ok::<_, Error>(bed.authority.register(client.format(TokenFormat::Jwt)).wait()?.client_id)
+    };
+    for (name, pairs) in [
+        ("unlimited", PairPolicy::Unlimited),
+        ("newest", PairPolicy::Newest(1)),
+        ("replace", PairPolicy::Replace),
+    ] {
+        let id = client(name, pairs)?;
+        for gets_refresh in [true, false] {
+            let issue = || match gets_refresh {
+                true => Issue::to("ann", &id),
+                false => Issue::to("ann", &id).without_refresh(),
+            };
+            bed.desk.give_always(signs);
+            let mut grants = vec![bed.authority.issue(issue()).wait()?.grant];
+            for _ in 0..2 {
+                bed.desk.held();
+                let mut ticket = bed.authority.issue(issue());
+                assert!(poll(&mut ticket).is_pending());
+                bed.desk.answer(signs);
+                let Poll::Ready(issued) = poll(&mut ticket) else {
+                    return Err(format!("{name} asked for another signature").into());
+                };
+                assert_eq!(bed.desk.waiting(), 0, "{name}");
+                let issued = issued?;
+                verifies(&bed.authority, &issued)?;
+                let live = bed.authority.verify_live(issued.access_token.expose());
+                assert!(live.wait().is_ok(), "{name}");
+                grants.push(issued.grant);
+            }
+            grants.dedup();
+            assert_eq!(grants.len(), 1, "{name}");
+            // Not signed: what the pair had is as it was.
+            let before = bed.committed();
+            bed.desk.give_always(|_| Err(SignerError::TimedOut));
+            assert!(bed.authority.issue(issue()).wait().is_err());
+            assert_eq!(bed.committed(), before, "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_taken_pair_and_a_reused_token_are_known_before_anything_is_signed() -> Tested {
+    let bed = Bed::new()?;
+    let client = |name: &str, pairs: PairPolicy| {
+        let client = Client::public(name).grants([]).scopes(["api"]).pairs(pairs);
+        Ok::<_, Error>(bed.authority.register(client.format(TokenFormat::Jwt)).wait()?.client_id)
+    };
+    let one = client("one", PairPolicy::Reject)?;
+    bed.authority.issue(Issue::to("ann", &one)).wait()?;
+    let reuse = client("reuse", PairPolicy::Reuse { left_secs_min: 60 })?;
+    let first = bed.authority.issue(Issue::to("ann", &reuse)).wait()?;
+    bed.desk.held();
+    let mut taken = bed.authority.issue(Issue::to("ann", &one));
+    let Poll::Ready(Err(error)) = poll(&mut taken) else { return Err("it was signed".into()) };
+    assert_eq!((error.code(), bed.desk.waiting()), ("access_denied", 0));
+    let mut again = bed.authority.issue(Issue::to("ann", &reuse));
+    assert!(poll(&mut again).is_pending());
+    bed.desk.answer(signs);
+    let Poll::Ready(again) = poll(&mut again) else { return Err("it was signed twice".into()) };
+    assert_eq!(access_token(&again?), access_token(&first));
+    Ok(())
+}
+
+/// Two births draw near at once in a family that is not there yet: the one that comes second is
+/// signed again for the family of the first, before it is born.
+#[test]
+fn a_birth_whose_family_came_meanwhile_is_signed_for_that_one() -> Tested {
+    let bed = Bed::new()?;
+    let issue = || Issue::to("ann", &bed.app).without_refresh();
+    bed.desk.held();
+    let (mut one, mut two) = (bed.authority.issue(issue()), bed.authority.issue(issue()));
+    assert!(poll(&mut one).is_pending() && poll(&mut two).is_pending());
+    bed.desk.answer(signs);
+    let Poll::Ready(one) = poll(&mut one) else { return Err("one was not born".into()) };
+    let before = bed.committed();
+    bed.desk.answer(signs);
+    assert!(poll(&mut two).is_pending());
+    assert_eq!((bed.committed(), bed.desk.waiting()), (before, 1));
+    bed.desk.answer(signs);
+    let Poll::Ready(two) = poll(&mut two) else { return Err("two was not born".into()) };
+    let (one, two) = (one?, two?);
+    assert_eq!((one.family, one.grant), (two.family, two.grant));
+    for issued in [&one, &two] {
+        assert!(bed.authority.verify_live(issued.access_token.expose()).wait().is_ok());
+    }
+    Ok(())
+}
+
 #[test]
 fn a_dropped_ticket_leaves_nothing_and_holds_nothing_up() -> Tested {
     let bed = Bed::new()?;
@@ -326,6 +428,28 @@ fn a_concurrent_refresh_that_came_first_is_retried_and_not_doubled() -> Tested {
     let (slow, quick) = (slow?, quick?);
     assert_eq!(access_token(&slow), access_token(&quick));
     assert_eq!(refresh_token(&slow)?, refresh_token(&quick)?);
+    Ok(())
+}
+
+/// The slow answer to an honest request must not look like a theft when it comes.
+#[test]
+fn a_refresh_that_was_overtaken_while_it_was_signed_is_no_replay() -> Tested {
+    let bed = Bed::new()?;
+    let first = refresh_token(&bed.issue("ann")?)?;
+    bed.desk.held();
+    let caller = Caller::public(&bed.app);
+    let mut slow = bed.authority.token(&TokenRequest::refresh(&first, &caller));
+    assert!(poll(&mut slow).is_pending());
+    let overtaking = bed.desk.clone();
+    bed.desk.give_always(signs);
+    let second = refresh_token(&bed.refresh(&first)?)?;
+    let third = refresh_token(&bed.refresh(&second)?)?;
+    overtaking.answer(signs);
+    assert_eq!(slow.wait().err().map(|error| error.code()), Some("invalid_grant"));
+    let fourth = refresh_token(&bed.refresh(&third)?)?;
+    // Whoever comes with it now comes after its successor was used.
+    assert!(bed.refresh(&first).is_err());
+    assert!(bed.refresh(&fourth).is_err(), "a replay ends the login");
     Ok(())
 }
 

@@ -40,7 +40,7 @@ fn hex(bytes: &[u8], upper: bool) -> String {
         .collect()
 }
 
-/// A secret in the clear and in every usual coat.
+/// A secret in the clear and in every usual coat; the last is how `serde_json` writes bytes.
 fn coats(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut coats =
         vec![secret.to_vec(), hex(secret, false).into_bytes(), hex(secret, true).into_bytes()];
@@ -50,6 +50,8 @@ fn coats(secret: &[u8]) -> Vec<Vec<u8>> {
         coats.push(STANDARD_NO_PAD.encode_to_string(aligned).into_bytes());
         coats.push(URL_SAFE_NO_PAD.encode_to_string(aligned).into_bytes());
     }
+    let numbers: Vec<String> = secret.iter().map(u8::to_string).collect();
+    coats.push(numbers.join(",").into_bytes());
     coats
 }
 
@@ -62,6 +64,21 @@ fn secret_part(handle: &str) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let body = handle.splitn(3, '_').nth(2).ok_or("no body")?;
     let body = URL_SAFE_NO_PAD.decode_to_vec(body).map_err(|_| "no base64url")?;
     Ok(body.get(15..47).ok_or("too short")?.to_vec())
+}
+
+#[test]
+fn a_coat_is_that_of_the_libraries() -> Tested {
+    let secret: Vec<u8> = (90..130).collect();
+    let padded = [b"x", secret.as_slice(), b"yz"].concat();
+    for stored in [
+        serde_json::to_vec(&padded)?,
+        URL_SAFE_NO_PAD.encode_to_string(&padded).into_bytes(),
+        STANDARD_NO_PAD.encode_to_string(&padded).into_bytes(),
+        hex(&padded, true).into_bytes(),
+    ] {
+        assert!(coats(&secret).iter().any(|coat| has(&stored, coat)));
+    }
+    Ok(())
 }
 
 #[test]

@@ -168,6 +168,7 @@ fn act(bench: &Bench<'_, impl Store>, operation: &str, known: &Known) {
             admission,
             now,
             family,
+            only_in: None,
             grant,
             key_version: 1,
             salt: [1; 16],
@@ -241,7 +242,8 @@ fn act(bench: &Bench<'_, impl Store>, operation: &str, known: &Known) {
         }
         "put" => {
             let body = Some(Arc::from(&b"body"[..]));
-            apply(Verb::Put(Put { kind: 1, name: Arc::from("name"), body, create: false }));
+            let name = Arc::from("name");
+            apply(Verb::Put(Put { kind: 1, name, body, create: false, ends: false }));
         }
         "sweep" => {}
         _ => {

@@ -129,6 +129,7 @@ fn a_retry_with_another_request_changes_nothing(bench: &Bench<'_, impl Store>) {
             generation: 1,
             digest: first.digest,
             arrival: bench.store.admission(),
+            was_in_force: false,
             now,
             retry_secs_max: 60,
             key_version: 1,
@@ -331,6 +332,7 @@ fn documents_are_put_replaced_and_removed(bench: &Bench<'_, impl Store>) {
             name: Arc::from(name),
             body: body.map(|b| Arc::from(b.as_bytes())),
             create,
+            ends: false,
         };
         match bench.store.apply(Verb::Put(put)).wait().unwrap() {
             Outcome::Put(done) => done,

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use base64_simd::URL_SAFE_NO_PAD;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::audience::Audience;
 use super::client::{Client, GrantType, Introspects, RefreshPolicy, RegisteredClient, TokenFormat};
@@ -21,7 +23,7 @@ use crate::time::Timestamp;
 /// The longest metadata document, in bytes.
 pub const METADATA_LEN_MAX: usize = 16 * 1024;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The members of a metadata document that mean something here; all others are left out.
 #[derive(Deserialize)]
@@ -113,7 +115,7 @@ struct Stored {
     methods: Vec<String>,
     /// The JWK Set that was registered; empty where the host gives the keys.
     jwks: Option<String>,
-    certificates: Vec<[u8; 32]>,
+    certificates: Vec<Bytes<32>>,
     name: String,
     grants: Vec<String>,
     scope: String,
@@ -159,27 +161,45 @@ enum StoredPairs {
 #[derive(Serialize, Deserialize)]
 struct StoredSecret {
     key_version: u8,
-    digest: [u8; 32],
+    digest: Bytes<32>,
     /// What Argon2id was computed with, where the digest is one of it.
     argon2id: Option<StoredArgon2id>,
     ends_at: Option<u64>,
-    sealed: Option<Vec<u8>>,
+    sealed: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredArgon2id {
-    salt: [u8; 16],
+    salt: Bytes<16>,
     memory_kib: u32,
     passes: u32,
+}
+
+/// Bytes as base64url text, as they lie everywhere else.
+struct Bytes<const N: usize>([u8; N]);
+
+impl<const N: usize> Serialize for Bytes<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        URL_SAFE_NO_PAD.encode_to_string(self.0).serialize(serializer)
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Bytes<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes<N>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = URL_SAFE_NO_PAD.decode_to_vec(text).ok();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Bytes).ok_or_else(|| D::Error::custom("no base64url of that length"))
+    }
 }
 
 impl StoredSecret {
     fn of(kept: &KeptSecret) -> StoredSecret {
         let (digest, argon2id) = match &kept.form {
-            SecretForm::Digest(digest) => (*digest.expose(), None),
+            SecretForm::Digest(digest) => (Bytes(*digest.expose()), None),
             SecretForm::Argon2id { salt, hash, memory_kib, passes } => {
-                let (salt, memory_kib, passes) = (*salt, *memory_kib, *passes);
-                (*hash.expose(), Some(StoredArgon2id { salt, memory_kib, passes }))
+                let (salt, memory_kib, passes) = (Bytes(*salt), *memory_kib, *passes);
+                (Bytes(*hash.expose()), Some(StoredArgon2id { salt, memory_kib, passes }))
             }
         };
         StoredSecret {
@@ -187,19 +207,21 @@ impl StoredSecret {
             digest,
             argon2id,
             ends_at: kept.ends_at.map(|end| end.0),
-            sealed: kept.sealed.as_deref().map(<[u8]>::to_vec),
+            sealed: kept.sealed.as_deref().map(|sealed| URL_SAFE_NO_PAD.encode_to_string(sealed)),
         }
     }
 
-    fn into_kept(self) -> KeptSecret {
-        let digest = SecretBytes::new(self.digest);
+    fn into_kept(self) -> Option<KeptSecret> {
+        let digest = SecretBytes::new(self.digest.0);
         let form = match self.argon2id {
             None => SecretForm::Digest(digest),
             Some(StoredArgon2id { salt, memory_kib, passes }) => {
-                SecretForm::Argon2id { salt, hash: digest, memory_kib, passes }
+                SecretForm::Argon2id { salt: salt.0, hash: digest, memory_kib, passes }
             }
         };
-        KeptSecret::read(self.key_version, form, self.ends_at.map(Timestamp), self.sealed)
+        let sealed = self.sealed.map(|text| URL_SAFE_NO_PAD.decode_to_vec(text));
+        let ends_at = self.ends_at.map(Timestamp);
+        Some(KeptSecret::read(self.key_version, form, ends_at, sealed.transpose().ok()?))
     }
 }
 
@@ -221,7 +243,7 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
             ClientKeys::Registered(set) => set.to_json(),
             ClientKeys::Hosted => String::new(),
         }),
-        certificates: settings.certificates.clone(),
+        certificates: settings.certificates.iter().copied().map(Bytes).collect(),
         name: settings.name.clone(),
         grants: names(&settings.grants),
         scope: settings.scopes.as_str().to_owned(),
@@ -293,7 +315,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
     let settings = Settings {
         methods: methods?,
         keys,
-        certificates: stored.certificates,
+        certificates: stored.certificates.into_iter().map(|bytes| bytes.0).collect(),
         name: stored.name,
         grants: grants(&stored.grants)?,
         scopes: Scope::parse(&stored.scope).ok()?,
@@ -335,8 +357,9 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         parent: stored.parent.map(ClientId::new).transpose().ok()?,
         run_as: stored.run_as.map(Subject::new).transpose().ok()?,
     };
-    let secrets: Vec<KeptSecret> =
+    let secrets: Option<Vec<KeptSecret>> =
         stored.secrets.into_iter().map(StoredSecret::into_kept).collect();
+    let secrets = secrets?;
     // A client that goes by a secret has one, and no other has.
     let fits = settings.has_secret() != secrets.is_empty() && secrets.len() <= SECRETS_MAX;
     if settings.problem().is_some() || !fits {
@@ -458,6 +481,8 @@ mod tests {
             registered_at: Timestamp(5),
         };
         let body = to_document(&client).ok_or("no document")?;
+        let numbers = body.windows(2).any(|two| two[0] == b'[' && two[1].is_ascii_digit());
+        assert!(!numbers, "bytes lie in it as a list of numbers");
         let read = from_document("a b", &body).ok_or("unreadable")?;
         assert_eq!(read.settings, client.settings);
         assert!(read.secrets == client.secrets && read.registered_at == client.registered_at);

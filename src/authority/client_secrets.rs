@@ -1,10 +1,12 @@
 //! Rotating client secrets without an hour of downtime: a second one opens beside the first, then
-//! takes its place.
+//! takes its place; and ending one that leaked.
 
+use super::client::RegisteredClient;
 use super::client_auth::{KeptSecret, SECRETS_MAX};
+use super::clients::Change;
 use super::error::{Error, Reason};
 use super::lookup::ticket;
-use super::{Authority, client::RegisteredClient};
+use super::{Authority, Inner};
 use crate::ids::ClientId;
 use crate::secret::SecretText;
 use crate::store::{Store, Ticket};
@@ -40,7 +42,7 @@ impl<S: Store> Authority<S> {
     ///     authority.token(&TokenRequest::client_credentials(&caller)).wait()?;
     /// }
     /// authority.promote_secret(&reports.client_id).wait()?; // the old one opens 30 days more
-    /// authority.drop_secret(&reports.client_id).wait()?; // not even that
+    /// authority.drop_retired_secret(&reports.client_id).wait()?; // not even that
     ///
     /// let caller = Caller::secret("reports", old.expose());
     /// assert!(authority.token(&TokenRequest::client_credentials(&caller)).wait().is_err());
@@ -50,17 +52,12 @@ impl<S: Store> Authority<S> {
     pub fn stage_secret(&self, client_id: &ClientId) -> Ticket<SecretText, Error> {
         let inner = &self.inner;
         let now = inner.clock.read().unix;
-        ticket(inner.change_client(client_id, |client| {
-            if !client.settings.has_secret() {
-                return Err(Error::InvalidRequest(Reason::new("the client has no secret")));
-            }
+        ticket(inner.change_client(client_id, Change::Gives, |client| {
             client.secrets.retain(|kept| kept.is_live(now));
             if client.secrets.len() >= SECRETS_MAX {
                 return Err(Error::InvalidRequest(Reason::new("the client has two secrets")));
             }
-            let secret = inner.draw_secret()?;
-            let kept =
-                KeptSecret::generated(&inner.keeping(&client.id, &client.settings), &secret)?;
+            let (kept, secret) = inner.fresh_secret(client)?;
             client.secrets.push(kept);
             Ok(secret)
         }))
@@ -78,26 +75,83 @@ impl<S: Store> Authority<S> {
     pub fn promote_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
         let inner = &self.inner;
         let ends_at = inner.clock.read().unix.plus(RETIRED_SECRET_SECS);
-        ticket(inner.change_client(client_id, |client| promote(client, ends_at)))
+        ticket(inner.change_client(client_id, Change::Gives, |client| promote(client, ends_at)))
     }
 
-    /// Drops the second secret of a client, staged or rotated out: it opens no more. Tokens that it
-    /// got live on; [`Target::Client`](super::Target::Client) ends them.
+    /// Drops the staged secret of a client: it opens no more. Tokens that it got live on;
+    /// [`Target::Client`](super::Target::Client) ends them.
     ///
     /// # Durability
     /// From this call on it is refused; the ticket resolves when that is on stable storage.
     ///
     /// # Errors
-    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] when it has no
-    /// second secret; [`Error::TemporarilyUnavailable`].
-    pub fn drop_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
-        ticket(self.inner.change_client(client_id, |client| match client.secrets.len() {
-            SECRETS_MAX => {
-                client.secrets.truncate(1);
-                Ok(())
-            }
-            _ => Err(Error::InvalidRequest(Reason::new("the client has no second secret"))),
+    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] when no secret is
+    /// staged; [`Error::TemporarilyUnavailable`].
+    pub fn drop_staged_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
+        ticket(self.inner.change_client(client_id, Change::Ends, |client| {
+            drop_second(client, |second| second.ends_at.is_none(), "no secret is staged")
         }))
+    }
+
+    /// Drops the secret that was rotated out: it opens no more, not even for the rest of its time.
+    /// Tokens that it got live on; [`Target::Client`](super::Target::Client) ends them.
+    ///
+    /// # Durability
+    /// As [`Authority::drop_staged_secret`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] when no secret was
+    /// rotated out; [`Error::TemporarilyUnavailable`].
+    pub fn drop_retired_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
+        ticket(self.inner.change_client(client_id, Change::Ends, |client| {
+            drop_second(client, |second| second.ends_at.is_some(), "no secret was rotated out")
+        }))
+    }
+
+    /// Ends every secret of a client at once, and draws a fresh one, shown this once: for a secret
+    /// that leaked. Tokens that the old ones got live on; [`Target::Client`](super::Target::Client)
+    /// ends them.
+    ///
+    /// # Durability
+    /// From this call on the old secrets are refused, whatever comes of the ticket until the process
+    /// ends; it resolves when the change is on stable storage.
+    ///
+    /// # Errors
+    /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] for one that goes
+    /// without a secret; [`Error::TemporarilyUnavailable`].
+    pub fn replace_secret(&self, client_id: &ClientId) -> Ticket<SecretText, Error> {
+        let inner = &self.inner;
+        ticket(inner.change_client(client_id, Change::Ends, |client| {
+            let (kept, secret) = inner.fresh_secret(client)?;
+            client.secrets = vec![kept];
+            Ok(secret)
+        }))
+    }
+}
+
+impl<S: Store> Inner<S> {
+    /// A secret drawn for a client, and what is kept of it.
+    fn fresh_secret(&self, client: &RegisteredClient) -> Result<(KeptSecret, SecretText), Error> {
+        if !client.settings.has_secret() {
+            return Err(Error::InvalidRequest(Reason::new("the client has no secret")));
+        }
+        let secret = self.draw_secret()?;
+        let kept = KeptSecret::generated(&self.keeping(&client.id, &client.settings), &secret)?;
+        Ok((kept, secret))
+    }
+}
+
+fn drop_second(
+    client: &mut RegisteredClient,
+    is_meant: impl Fn(&KeptSecret) -> bool,
+    otherwise: &'static str,
+) -> Result<(), Error> {
+    match client.secrets.get(1).is_some_and(is_meant) {
+        true => {
+            client.secrets.truncate(1);
+            Ok(())
+        }
+        false => Err(Error::InvalidRequest(Reason::new(otherwise))),
     }
 }
 

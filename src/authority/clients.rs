@@ -16,7 +16,7 @@ use crate::entropy::random;
 use crate::ids::ClientId;
 use crate::root_key::RootKey;
 use crate::secret::{SecretBytes, SecretText};
-use crate::store::{Outcome, Put, Revoke, Store, StoreError, Target, Ticket, Verb};
+use crate::store::{Listing, Outcome, Put, Revoke, Store, StoreError, Target, Ticket, Verb};
 use crate::sync::{HashMap, Mutex, PoisonError, RwLock};
 use crate::time::Timestamp;
 
@@ -57,14 +57,23 @@ impl Clients {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    fn insert(&self, client: RegisteredClient) {
+    fn insert(&self, client: Arc<RegisteredClient>) {
         let mut clients = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
-        clients.insert(client.id.clone(), Arc::new(client));
+        clients.insert(client.id.clone(), client);
     }
 
-    fn remove(&self, id: &ClientId) {
-        self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    fn remove(&self, id: &ClientId) -> Option<Arc<RegisteredClient>> {
+        self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id)
     }
+}
+
+/// What a change of a client is to the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It may be refused before revocations are.
+    Gives,
+    /// A secret or a right ends: refused last, and in effect also where it is not durable.
+    Ends,
 }
 
 impl<S: Store> Authority<S> {
@@ -117,44 +126,75 @@ impl<S: Store> Authority<S> {
     /// that is on stable storage. Dropping the ticket undoes nothing.
     ///
     /// # Errors
-    /// [`Error::TemporarilyUnavailable`] when the store cannot; call again then.
+    /// [`Error::TemporarilyUnavailable`] when the store cannot; call again then. Where the store is
+    /// only not durable any more ([`StoreError::NotDurable`]), the client is refused until the
+    /// process ends.
     pub fn remove_client(&self, client_id: &ClientId) -> Ticket<(), Error> {
         let inner = &self.inner;
         let _changes = inner.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        // Refused first, revoked next: whoever authenticated before has an admission below the
-        // revocation's number.
-        let Some(held) = inner.clients.get(client_id) else { return Ticket::ready(Ok(())) };
-        inner.clients.remove(client_id);
-        let now = inner.clock.read();
-        let target = Target::Client(client_id.clone());
-        let revoked = match at_once(inner.store.apply(Verb::Revoke(Revoke { target, now }))) {
-            // Its name must not be free while its tokens are alive.
-            Err(error) => {
-                inner
-                    .clients
-                    .by_id
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(client_id.clone(), held);
-                return Ticket::ready(Err(error.into()));
-            }
-            Ok(revoked) => revoked,
+        if inner.clients.get(client_id).is_some() {
+            return inner.end_client(client_id);
+        }
+        // Refused already, though its end may still be on its way, or the store could not do it.
+        let name = Arc::from(client_id.as_str());
+        let found = inner.store.list(Listing::Document(documents::CLIENT, name), None, 1);
+        let found = match at_once(Ticket::slow(found)) {
+            Ok(found) => found,
+            Err(error) => return Ticket::ready(Err(error.into())),
         };
-        let removed = inner.store.apply(Verb::Put(Put {
-            kind: documents::CLIENT,
-            name: Arc::from(client_id.as_str()),
-            body: None,
-            create: false,
-        }));
-        Ticket::slow(async move {
-            revoked.await?;
-            removed.await?;
-            Ok(())
-        })
+        match found.decided() {
+            Some(Ok(page)) if page.documents.is_empty() => Ticket::ready(Ok(())),
+            Some(_) => inner.end_client(client_id),
+            None => {
+                let (inner, id) = (Arc::clone(inner), client_id.clone());
+                Ticket::slow(async move {
+                    match found.await?.documents.is_empty() {
+                        true => Ok(()),
+                        false => inner.end_client_alone(&id).await,
+                    }
+                })
+            }
+        }
     }
 }
 
 impl<S: Store> Inner<S> {
+    fn end_client_alone(&self, id: &ClientId) -> Ticket<(), Error> {
+        let _changes = self.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end_client(id)
+    }
+
+    /// Ends a client and all that it holds. Call it with the lock of changes held.
+    fn end_client(&self, id: &ClientId) -> Ticket<(), Error> {
+        // Refused first, revoked next: whoever authenticated before has an admission below the
+        // revocation's number.
+        let held = self.clients.remove(id);
+        let target = Target::Client(id.clone());
+        let revoke = Verb::Revoke(Revoke { target, now: self.clock.read() });
+        let revoked = match at_once(self.store.apply(revoke)) {
+            // In effect until the process ends.
+            Err(error @ (StoreError::NotDurable | StoreError::Unknown(_))) => Err(error),
+            // Its name must not be free while its tokens are alive.
+            Err(error) => {
+                held.into_iter().for_each(|client| self.clients.insert(client));
+                return Ticket::ready(Err(error.into()));
+            }
+            Ok(revoked) => Ok(revoked),
+        };
+        let removed = self.store.apply(Verb::Put(Put {
+            kind: documents::CLIENT,
+            name: Arc::from(id.as_str()),
+            body: None,
+            create: false,
+            ends: true,
+        }));
+        Ticket::slow(async move {
+            revoked?.await?;
+            removed.await?;
+            Ok(())
+        })
+    }
+
     fn register(self: &Arc<Self>, client: Client) -> Result<Ticket<Registered, Error>, Error> {
         let Checked { id, settings, secret: chosen } = client.check()?;
         let (secrets, generated) = self.first_secret(&id, &settings, chosen.as_ref())?;
@@ -167,7 +207,7 @@ impl<S: Store> Inner<S> {
             Outcome::Put(true) => {
                 let client_id = registered.id.clone();
                 // Known before it is durable: whatever is born under it comes later in the log.
-                inner.clients.insert(registered);
+                inner.clients.insert(Arc::new(registered));
                 Ok(Registered { client_id, client_secret: generated })
             }
             _ => Err(Error::InvalidClientMetadata(Reason::new("the client_id is taken"))),
@@ -209,7 +249,7 @@ impl<S: Store> Inner<S> {
             true => None,
             false => Some(self.first_secret(&id, &settings, chosen.as_ref())?),
         };
-        self.change_client(&id.clone(), |client| {
+        self.change_client(&id.clone(), Change::Gives, |client| {
             let (blocked, parent) = (client.settings.blocked, client.settings.parent.take());
             client.settings = Settings { blocked, parent, ..settings };
             let mut client_secret = None;
@@ -230,6 +270,7 @@ impl<S: Store> Inner<S> {
     pub(super) fn change_client<T: Send + 'static>(
         self: &Arc<Self>,
         id: &ClientId,
+        kind: Change,
         change: impl FnOnce(&mut RegisteredClient) -> Result<T, Error>,
     ) -> Result<Ticket<T, Error>, Error> {
         let _changes = self.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,12 +278,19 @@ impl<S: Store> Inner<S> {
         let held = held.ok_or_else(|| Error::InvalidClient(Reason::new("unknown client")))?;
         let mut client = RegisteredClient::clone(&held);
         let answer = change(&mut client)?;
-        let put = document_of(&client, false)?;
-        let inner = Arc::clone(self);
-        Ok(self.store.apply(Verb::Put(put)).and_then(move |outcome| match outcome? {
-            Outcome::Put(true) => {
+        let ends = kind == Change::Ends;
+        let put = Put { ends, ..document_of(&client, false)? };
+        let (inner, client) = (Arc::clone(self), Arc::new(client));
+        Ok(self.store.apply(Verb::Put(put)).and_then(move |outcome| match outcome {
+            Ok(Outcome::Put(true)) => {
                 inner.clients.insert(client);
                 Ok(answer)
+            }
+            Err(error) => {
+                if ends && matches!(error, StoreError::NotDurable) {
+                    inner.clients.insert(client);
+                }
+                Err(error.into())
             }
             _ => Err(Error::ServerError(Reason::new("the client was not written"))),
         }))
@@ -287,5 +335,6 @@ fn document_of(client: &RegisteredClient, create: bool) -> Result<Put, Error> {
         name: Arc::from(client.id.as_str()),
         body: Some(Arc::from(body)),
         create,
+        ends: false,
     })
 }

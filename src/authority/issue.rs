@@ -112,6 +112,9 @@ pub(super) struct RedeemedCode {
     pub(super) is_spent: bool,
 }
 
+/// How often a birth is signed again because its family was another one by then.
+const FAMILIES_TRIED_MAX: usize = 4;
+
 /// What the answer is made of when the store says that the tokens were born.
 struct Expected {
     pair: Pair,
@@ -244,12 +247,14 @@ impl<S: Store> Inner<S> {
             }
             false => (None, None),
         };
-        let verb = Verb::Issue(Box::new(store::Issue {
+        let generation = u32::from(refresh_token.is_some());
+        let issue = store::Issue {
             pair: pair.clone(),
             policy: client.settings.pairs,
             admission,
             now,
             family,
+            only_in: None,
             grant,
             key_version,
             salt,
@@ -257,14 +262,47 @@ impl<S: Store> Inner<S> {
             access: terms.birth(handle, form.tag()),
             refresh,
             code: code.map(|redeemed| redeemed.code),
-        }));
-        let generation = u32::from(refresh_token.is_some());
-        let decided = Decided { grant, family, generation, admission, key_version };
-        let is_birth = code.is_none_or(|redeemed| !redeemed.is_spent);
-        let signing = self.sign_ahead(&form, &terms, is_birth.then_some(decided))?;
+        };
         let expected =
             Expected { pair, request, form, terms, refresh_token, generation, key_version };
+        let is_birth = code.is_none_or(|redeemed| !redeemed.is_spent);
+        if is_birth && expected.form.is_remote() && issue.refresh.is_none() {
+            return Ok(Ticket::slow(Arc::clone(self).born_as_signed(issue, expected)));
+        }
+        let decided = Decided { grant, family, generation, admission, key_version };
+        let signing =
+            self.sign_ahead(&expected.form, &expected.terms, is_birth.then_some(decided))?;
+        let verb = Verb::Issue(Box::new(issue));
         Ok(self.decide(verb, signing, move |inner, outcome| inner.born(expected, outcome)))
+    }
+
+    /// A birth by a remote key in a family that may be there already: the store says in which one
+    /// before anything is signed, and is held to it. So nothing is born without its signature.
+    async fn born_as_signed(
+        self: Arc<Self>,
+        mut issue: store::Issue,
+        expected: Expected,
+    ) -> Result<Issued, Error> {
+        let mut presigned = None;
+        issue.only_in = Some(0);
+        for _ in 0..FAMILIES_TRIED_MAX {
+            let outcome = self.store.apply(Verb::Issue(Box::new(issue.clone()))).await;
+            let Ok(Outcome::Issue(IssueOutcome::Elsewhere { family })) = outcome else {
+                let settled = self.born(expected, outcome)?;
+                return self.issued_async(settled, presigned).await;
+            };
+            let Expected { form, terms, generation, key_version, .. } = &expected;
+            let decided = Decided {
+                grant: issue.grant,
+                family,
+                generation: *generation,
+                admission: issue.admission,
+                key_version: *key_version,
+            };
+            presigned = self.sign_ahead(form, terms, Some(decided))?.signed().await?;
+            issue.only_in = Some(family);
+        }
+        Err(StoreError::Busy.into())
     }
 
     /// The access token of a birth: random, or derived where the pair may get it again.

@@ -48,10 +48,15 @@ impl Form {
             Form::Jwt { keys, .. } => keys.active_tag(),
         }
     }
+
+    /// Whether its signature must be waited for.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Form::Jwt { keys, .. } if keys.is_remote())
+    }
 }
 
 /// What the store decided about a birth.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) struct Decided {
     pub(super) grant: u64,
     pub(super) family: u64,
@@ -75,16 +80,33 @@ pub(super) enum SignAhead {
     /// A remote key, once the store has decided: what is asked for again is no birth.
     Later,
     /// A remote key, before the store decides a birth.
-    Asked { jti: String, decided: Decided, text: Signed },
+    Asked { birth: SignedBirth, text: Signed },
 }
 
 type Signed = Pin<Box<dyn Future<Output = Result<SecretText, Error>> + Send>>;
 
-/// A JWT that was signed for a birth as it was expected.
-struct Presigned {
+/// All of a JWT that depends on what the store decides.
+#[derive(PartialEq, Eq)]
+pub(super) struct SignedBirth {
     jti: String,
-    decided: Decided,
+    /// The claim of the birth, as text.
+    claim: String,
+}
+
+/// A JWT that was signed for a birth as it was expected.
+pub(super) struct Presigned {
+    birth: SignedBirth,
     text: SecretText,
+}
+
+impl SignAhead {
+    /// What was signed, once it is; `None` where nothing is signed ahead.
+    pub(super) async fn signed(self) -> Result<Option<Presigned>, Error> {
+        match self {
+            SignAhead::No | SignAhead::Later => Ok(None),
+            SignAhead::Asked { birth, text } => Ok(Some(Presigned { birth, text: text.await? })),
+        }
+    }
 }
 
 impl<S: Store> Inner<S> {
@@ -121,13 +143,13 @@ impl<S: Store> Inner<S> {
         decided: Option<Decided>,
     ) -> Result<SignAhead, Error> {
         let (jti, keys) = match form {
-            Form::Jwt { jti, keys } if keys.is_remote() => (jti, keys),
+            Form::Jwt { jti, keys } if form.is_remote() => (jti, keys),
             _ => return Ok(SignAhead::No),
         };
         let Some(decided) = decided else { return Ok(SignAhead::Later) };
-        let birth = self.birth_claim(jti, decided)?;
-        let text = Box::pin(keys.sign_async(&self.issuer, terms, jti, &birth));
-        Ok(SignAhead::Asked { jti: jti.clone(), decided, text })
+        let claim = self.birth_claim(jti, decided)?;
+        let text = Box::pin(keys.sign_async(&self.issuer, terms, jti, &claim));
+        Ok(SignAhead::Asked { birth: SignedBirth { jti: jti.clone(), claim }, text })
     }
 
     /// Has the store decide `verb`, and makes the answer of what `settle` reads from the outcome.
@@ -153,10 +175,10 @@ impl<S: Store> Inner<S> {
                     inner.issued_async(settled, None).await
                 })
             }
-            SignAhead::Asked { jti, decided, text } => Ticket::slow(async move {
-                let presigned = Presigned { jti, decided, text: text.await? };
+            signing @ SignAhead::Asked { .. } => Ticket::slow(async move {
+                let presigned = signing.signed().await?;
                 let settled = settle(&inner, inner.store.apply(verb).await)?;
-                inner.issued_async(settled, Some(presigned)).await
+                inner.issued_async(settled, presigned).await
             }),
         }
     }
@@ -181,22 +203,24 @@ impl<S: Store> Inner<S> {
 
     /// As [`Inner::issued`], with a remote key: a token that was not born now, but asked for again,
     /// is signed here.
-    async fn issued_async(
+    pub(super) async fn issued_async(
         &self,
         settled: Settled,
         presigned: Option<Presigned>,
     ) -> Result<Issued, Error> {
         let Settled { form, terms, decided, refresh_token } = settled;
-        let access_token = match (form, presigned) {
-            (Form::Opaque(text), _) => text,
-            (Form::Jwt { jti, .. }, Some(signed))
-                if signed.jti == jti && signed.decided == decided =>
-            {
-                signed.text
-            }
-            (Form::Jwt { jti, keys }, _) => {
-                let birth = self.birth_claim(&jti, decided)?;
-                keys.sign_async(&self.issuer, &terms, &jti, &birth).await?
+        let access_token = match form {
+            Form::Opaque(text) => text,
+            Form::Jwt { jti, keys } => {
+                let claim = self.birth_claim(&jti, decided)?;
+                let birth = SignedBirth { jti, claim };
+                match presigned.filter(|signed| signed.birth == birth) {
+                    Some(signed) => signed.text,
+                    None => {
+                        let SignedBirth { jti, claim } = birth;
+                        keys.sign_async(&self.issuer, &terms, &jti, &claim).await?
+                    }
+                }
             }
         };
         Ok(self.answer(access_token, terms, decided, refresh_token))

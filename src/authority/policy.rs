@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::client::{Client, GrantType, RegisteredClient};
+use super::clients::Change;
 use super::error::{Cause, Error, Reason};
 use super::{Authority, Inner};
 use crate::ids::{ClientId, Subject};
@@ -249,7 +250,7 @@ impl<S: Store> Authority<S> {
     /// store cannot: call again then.
     pub fn block_client(&self, client_id: &ClientId) -> Ticket<(), Error> {
         let inner = &self.inner;
-        let blocked = inner.change_client(client_id, |client| {
+        let blocked = inner.change_client(client_id, Change::Ends, |client| {
             client.settings.blocked = true;
             Ok(())
         });
@@ -276,7 +277,7 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// As [`Authority::block_client`].
     pub fn unblock_client(&self, client_id: &ClientId) -> Ticket<(), Error> {
-        super::lookup::ticket(self.inner.change_client(client_id, |client| {
+        super::lookup::ticket(self.inner.change_client(client_id, Change::Gives, |client| {
             client.settings.blocked = false;
             Ok(())
         }))

@@ -112,6 +112,7 @@ impl<S: Store> Inner<S> {
             generation,
             digest: presented.handle.digest,
             arrival: presented.arrival,
+            was_in_force: generation == family.generation,
             now: presented.now,
             retry_secs_max: self.retry_secs_max,
             key_version,
@@ -221,6 +222,9 @@ impl<S: Store> Inner<S> {
                 let client = expected.presented.client.client_id();
                 tracing::warn!(%client, family, "a spent refresh token came back: family killed");
                 Err(Error::InvalidGrant(Reason::new("replayed")))
+            }
+            RedeemOutcome::Overtaken => {
+                Err(Error::InvalidGrant(Reason::new("spent and succeeded while it was decided")))
             }
             RedeemOutcome::OtherRequest => {
                 Err(Error::InvalidGrant(Reason::new("a retry with another request")))

@@ -337,7 +337,8 @@ impl<S: Store> Inner<S> {
 }
 
 fn removal(kid: &str) -> Put {
-    Put { kind: documents::SIGNING_KEY, name: Arc::from(kid), body: None, create: false }
+    let name = Arc::from(kid);
+    Put { kind: documents::SIGNING_KEY, name, body: None, create: false, ends: true }
 }
 
 const UNREADABLE: OpenError = OpenError::Document { what: "signing key" };
@@ -378,6 +379,7 @@ fn put(
         name: Arc::from(key.kid()),
         body: Some(Arc::from(body)),
         create,
+        ends: false,
     })
 }
 

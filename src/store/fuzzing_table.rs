@@ -226,6 +226,8 @@ impl Table {
                 expires_at: Timestamp::NEVER,
                 idle_secs: 0,
             }),
+            code: None,
+            only_in: None,
         };
         let answer = self.core.issue(&issue).and_then(super::Ticket::wait);
         let mut living: Vec<&mut Login> =
@@ -278,6 +280,7 @@ impl Table {
             generation: u32::try_from(presented + 1).unwrap_or(0),
             digest: self.logins[at].refresh[presented],
             arrival: self.core.admission(),
+            was_in_force: false,
             now: self.reading(),
             retry_secs_max: RETRY_SECS,
             key_version: 1,

@@ -119,6 +119,10 @@ impl<J: Journal> Core<J> {
             Some(base) => base.row_with_uses(),
             None => FamilyRow { admission, ..self.new_family(issue, &grant, now, scope, audience) },
         };
+        if issue.only_in.is_some_and(|only| only != family.id) {
+            let outcome = IssueOutcome::Elsewhere { family: family.id };
+            return Ok(Ticket::ready(Ok(Outcome::Issue(outcome))));
+        }
         let base_lsn = base.map(|base| base.state.lsn);
         let is_new_family = base.is_none();
         if is_new_family && shares_base {

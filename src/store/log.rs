@@ -419,15 +419,17 @@ impl Log {
 
     /// Whether a unit of `lane` may be queued so that every queued group finds its place: births
     /// are refused first, kills last. A segment may end in a rest that is too short for the next
-    /// group, so it counts as shorter by the longest one.
-    fn has_room(&self, lane: Lane, queue: &Queue) -> bool {
+    /// group, so it counts as shorter by the longest one. `texts_len` is what the unit may have over
+    /// [`UNIT_LEN_MAX`].
+    fn has_room(&self, lane: Lane, queue: &Queue, texts_len: u64) -> bool {
         let segment = self.segment_len as u64;
         let usable = (segment - BLOCK as u64).saturating_sub(self.group_len_max() as u64);
         let ahead = self.ready.load(Ordering::SeqCst) - self.current.load(Ordering::SeqCst);
         let here = segment.saturating_sub(self.offset.load(Ordering::SeqCst));
         let here = here.saturating_sub(self.group_len_max() as u64);
         let padding = (queue.pending.len() as u64 + 3) * BLOCK as u64;
-        let room = (ahead * usable + here).saturating_sub(queue.queued_len as u64 + padding);
+        let taken = queue.queued_len as u64 + padding + texts_len;
+        let room = (ahead * usable + here).saturating_sub(taken);
         let full = self.is_full.load(Ordering::SeqCst);
         match lane {
             Lane::Birth => {
@@ -492,6 +494,7 @@ impl Journal for Arc<Log> {
         lane: Lane,
         now: Timestamp,
     ) -> Result<Appended, StoreError> {
+        let texts_len = records.iter().map(|record| record.text_len() as u64).sum();
         let mut queue = lock(&self.queue);
         if queue.is_closed {
             return Err(StoreError::Closed);
@@ -499,7 +502,7 @@ impl Journal for Arc<Log> {
         if queue.state == State::ReadOnly {
             return Err(StoreError::ReadOnly);
         }
-        if !self.has_room(lane, &queue) {
+        if !self.has_room(lane, &queue, texts_len) {
             return Err(StoreError::Busy);
         }
         queue.high_water = queue.high_water.max(now);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::core::{Core, Journal, Lane};
 use super::decide::Decided;
 use super::record::{DocumentRow, Record};
+use super::revoke::NEVER_PUBLISHED;
 use super::shard::Staged;
 use super::ticket::Ticket;
-use super::{Outcome, Put};
+use super::{Outcome, Put, StoreError};
 
 /// The longest document, in bytes: with its frame it fits one value of the checkpoint.
 pub const DOCUMENT_LEN_MAX: usize = 15 * 1024;
@@ -31,15 +32,24 @@ impl<J: Journal> Core<J> {
             };
         }
         let row = DocumentRow { kind: put.kind, name: put.name, body: put.body };
-        let lane = if row.body.is_none() { Lane::Kill } else { Lane::Birth };
-        let appended = self.append(&[Record::Document(row.clone())], lane)?;
+        let ends = put.ends || row.body.is_none();
+        let lane = if ends { Lane::Kill } else { Lane::Birth };
+        let appended = self.append(&[Record::Document(row.clone())], lane);
+        let at = match &appended {
+            Ok(appended) => appended.first,
+            // It is ended all the same; what is read of it stays, so that ending it again is refused
+            // again and never called durable.
+            Err(StoreError::ReadOnly) if ends => NEVER_PUBLISHED,
+            Err(error) => return Err(error.clone()),
+        };
         let published = self.journal.published();
         match documents.get_mut(&key) {
-            Some(document) => document.put(row, appended.first, published),
+            Some(document) => document.put(row, at, published),
             None => {
-                documents.insert(key, Staged::new(row, appended.first));
+                documents.insert(key, Staged::new(row, at));
             }
         }
+        let appended = appended.map_err(|_| StoreError::NotDurable)?;
         Ok(appended.ticket(Outcome::Put(true)))
     }
 }

@@ -178,6 +178,14 @@ pub(crate) enum RecordError {
 }
 
 impl Record {
+    /// Bytes of its text where that may be long.
+    pub(crate) fn text_len(&self) -> usize {
+        match self {
+            Record::Document(row) => row.body.as_ref().map_or(0, |body| body.len()),
+            _ => 0,
+        }
+    }
+
     /// Appends the frame of this record to `out`.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();

@@ -63,6 +63,13 @@ impl<J: Journal> Core<J> {
             };
             return self.attached(entry.state.lsn, Outcome::Redeem(outcome));
         }
+        // It arrived before its successor could be used: by the retry rule it proves no theft. Where
+        // nothing may be presented twice, it does.
+        let was_in_force = redeem.was_in_force && redeem.generation < row.generation;
+        if was_in_force && redeem.retry_secs_max > 0 {
+            let outcome = Outcome::Redeem(RedeemOutcome::Overtaken);
+            return self.attached(entry.state.lsn, outcome);
+        }
         self.kill_family(shard, redeem.family, Outcome::Redeem(RedeemOutcome::Replayed))
     }
 

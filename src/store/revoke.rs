@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// Position of a kill that is in effect but was refused by the log: to repeat it is to be refused
 /// again, never to be told that it is durable.
-const NEVER_PUBLISHED: Lsn = Lsn(u64::MAX);
+pub(crate) const NEVER_PUBLISHED: Lsn = Lsn(u64::MAX);
 
 impl<J: Journal> Core<J> {
     /// Decides and enqueues a revocation. `None` says that the access token is not in memory.

@@ -90,6 +90,9 @@ pub struct Issue {
     pub now: Reading,
     /// Identifier drawn for the family, if a new one is needed.
     pub family: u64,
+    /// The family that the token was signed for, where signing came first: it is born in this one
+    /// or nothing happens ([`IssueOutcome::Elsewhere`]). 0 is no family: it only asks for the one.
+    pub only_in: Option<u64>,
     /// Identifier drawn for the grant, if a new one is needed.
     pub grant: u64,
     /// Version of the root key that the tokens are born under.
@@ -204,6 +207,11 @@ pub enum IssueOutcome {
     CodeDead,
     /// The code was redeemed before: what it gave is dead.
     CodeReplayed,
+    /// It would belong to another family than [`Issue::only_in`]; nothing happened.
+    Elsewhere {
+        /// The family that it would belong to.
+        family: u64,
+    },
 }
 
 /// Redemption of a refresh token: it is spent and its successor is born, or, for a client whose
@@ -218,6 +226,9 @@ pub struct Redeem {
     pub digest: Digest,
     /// The counter before the caller was authenticated: admission, and arrival for the retry rule.
     pub arrival: Seq,
+    /// Whether the token was in force when it was looked up, after its arrival: then presenting it
+    /// is no replay, however long it took to decide.
+    pub was_in_force: bool,
     /// The time.
     pub now: Reading,
     /// Longest time after the redeem at which the same token may be presented again, in seconds.
@@ -255,6 +266,8 @@ pub enum RedeemOutcome {
     Replayed,
     /// Within the retry rule, but the request is another one; nothing happened.
     OtherRequest,
+    /// It was in force when it arrived, and its successor was used meanwhile; nothing happened.
+    Overtaken,
     /// The family is unknown, dead or expired; nothing happened.
     Dead,
 }
@@ -306,6 +319,10 @@ pub struct Put {
     pub body: Option<Arc<[u8]>>,
     /// Whether it must not exist yet.
     pub create: bool,
+    /// Whether it takes something away, such as a secret: then it is refused last, like a
+    /// revocation, and is in effect until the process ends where it cannot be made durable
+    /// ([`StoreError::NotDurable`](super::StoreError::NotDurable)). A removal always does.
+    pub ends: bool,
 }
 
 /// Use of a value that may be used once, such as the `jti` of an assertion. It is remembered until

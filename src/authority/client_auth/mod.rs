@@ -154,19 +154,16 @@ impl<S: Store> Inner<S> {
     /// tell it from a wrong secret.
     fn opens(&self, id: &ClientId, client: &RegisteredClient, text: &str) -> Result<bool, Error> {
         let now = self.clock.read().unix;
-        let secrets = &client.secrets;
-        let version = secrets.first().map_or(self.handles.current_version(), |s| s.key_version);
-        let Some(mut given) = self.given(version, id, text) else {
-            return Err(Error::InvalidClient(Reason::new("the root key lacks a secret's version")));
-        };
+        let mut given: Option<Given<'_>> = None;
         let mut opens = false;
-        for kept in secrets {
-            if kept.key_version != given.version {
-                match self.given(kept.key_version, id, text) {
-                    Some(again) => given = again,
-                    None => continue,
-                }
+        for kept in &client.secrets {
+            if given.as_ref().is_none_or(|given| given.version != kept.key_version) {
+                given = self.given(kept.key_version, id, text);
             }
+            let Some(given) = &given else {
+                tracing::debug!(client_id = %id, "the root key lacks the version of a secret");
+                continue;
+            };
             let found = match kept.opens_fast(&given.fast) {
                 _ if !kept.is_live(now) => false,
                 Opens::Yes => true,
