@@ -99,10 +99,16 @@ impl<J: Journal> Core<J> {
     /// The row says it to listings and to the feed; the stamp says it to whatever was admitted before
     /// and is born when the row has been swept, such as the tokens of a code.
     fn revoke_grant(&self, id: u64) -> Decided {
-        let mut shard = self.shard_mut(id);
+        let mut guard = self.shard_mut(id);
+        let shard = &mut *guard;
         let Some(entry) = shard.grants.get_mut(&id) else {
             return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
         };
+        if shard.pairs.get(&entry.unique) != Some(&id) {
+            // Swept once, and brought back by the checkpoint: the pair is another grant's by now,
+            // which this one's end is nothing to.
+            return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
+        }
         let kind = StampKind::Unique;
         let mut outcome = Err(StoreError::Closed);
         let moved = self.stamps.raise(kind, entry.unique, || {
