@@ -4,12 +4,14 @@
 use std::error::Error;
 use std::fs;
 
+use mintage::authority::{Authority, Client, Issue, Scratch as AuthorityScratch, TokenFormat};
 use mintage::codec::algorithm::Algorithm;
 use mintage::codec::claims::{AccessClaims, NoExtraClaims};
 use mintage::codec::jws::{Scratch, Verifier, VerifyError};
 use mintage::codec::keyring::Keyring;
 use mintage::codec::keys::{Backend, KeyError, SigningKey, VerifyingKey};
 use mintage::entropy::SeededEntropy;
+use mintage::root_key::RootKey;
 use mintage::time::Timestamp;
 
 type Tested = Result<(), Box<dyn Error>>;
@@ -173,6 +175,62 @@ fn a_public_jwk_verifies_on_every_backend() -> Tested {
             assert!(!public.verify(input.as_bytes(), &raw[1..]));
             raw.push(0);
             assert!(!public.verify(input.as_bytes(), &raw));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flipped_bit_and_a_cut_are_refused_on_every_backend() -> Tested {
+    for key in keys()? {
+        let key = copy(&key)?;
+        let token = token_of(&key)?.into_bytes();
+        for backend in Backend::ALL {
+            let public = key.verifying_key().with_backend(*backend)?;
+            let other = SigningKey::generate(Algorithm::EdDsa, None, &SeededEntropy::new(9))?;
+            let ring = Keyring::new(other).with_retired(&public)?;
+            let verifier = Verifier::new("https://as.example", &["api"], 0);
+            let mut scratch = Scratch::new();
+            let mut is_refused =
+                |token: &[u8]| verifier.verify(&ring, token, NOW, &mut scratch).is_err();
+            assert!(!is_refused(&token));
+            let signature_at = token.iter().rposition(|byte| *byte == b'.').ok_or("no dot")?;
+            // One bit of every byte, and every bit where the signature begins and ends.
+            for at in 0..token.len() {
+                let is_edge = at.abs_diff(signature_at) < 4 || at + 4 > token.len();
+                for bit in if is_edge { 0..8 } else { 0..1 } {
+                    let mut flipped = token.clone();
+                    flipped[at] ^= 1 << bit;
+                    assert!(is_refused(&flipped), "{} {backend}: {bit} of {at}", key.algorithm());
+                }
+            }
+            for len in (0..token.len()).step_by(7) {
+                assert!(is_refused(&token[..len]), "{} {backend} cut at {len}", key.algorithm());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_authority_signs_with_the_backend_of_its_key_also_after_reopening() -> Tested {
+    for backend in Backend::ALL {
+        for key in keys()? {
+            let builder = || Authority::builder("https://login.example.com");
+            let root = || RootKey::from_bytes(1, [7; 32]);
+            let authority = builder().in_memory(root())?;
+            let kid = key.kid().to_owned();
+            authority.keys().import(key.with_backend(*backend)?).wait()?;
+            let app = Client::public("app").scopes(["api"]).format(TokenFormat::Jwt);
+            let app = authority.register(app).wait()?.client_id;
+            let old = authority.issue(Issue::to("ann", &app)).wait()?;
+            let authority = builder().with_store(authority.store().clone(), root())?;
+            let new = authority.issue(Issue::to("ann", &app)).wait()?;
+            let mut scratch = AuthorityScratch::new();
+            for issued in [old, new] {
+                let claims = authority.verify(issued.access_token.expose(), &mut scratch)?;
+                assert_eq!(claims.subject(), "ann", "{kid} on {backend}");
+            }
         }
     }
     Ok(())
