@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crash_support::{
-    Broken, Ledger, Scratch, Template, harm_checkpoint, open, progress, quiet_engine, rounds, say,
+    Broken, Ledger, Template, harm_checkpoint, open, progress, quiet_engine, rounds, say,
     work_if_child,
 };
 use mintage::store::{Store, StoreError};
 use mintage::time::ManualClock;
+use store_support::TempDir;
 use store_support::copy_dir;
 use store_support::sim::Random;
 
@@ -181,7 +182,7 @@ fn flipped_bits_and_lost_ends_of_sleds_files_change_no_answer() {
                     }
                     progress("damage", case, flips + truncations + garbled);
                     let mut random = Random::new(seed ^ (case << 20));
-                    let dir = Scratch::new("damage");
+                    let dir = TempDir::fast("damage");
                     let data = dir.path().join("data");
                     let template = [0, 0, 0, 1, 1, 2][usize::try_from(random.below(6)).unwrap()];
                     let mut ledger = templates[template].copy_to(&data);
@@ -348,13 +349,13 @@ fn harms<'a>(older: &'a Path, stranger: &'a Path) -> Vec<Harm<'a>> {
 
 /// A store at two moments of its life, and another store.
 struct Lives {
-    dir: Scratch,
+    dir: TempDir,
     ledger: Ledger,
 }
 
 impl Lives {
     fn new(seed: u64) -> Lives {
-        let dir = Scratch::new("lives");
+        let dir = TempDir::fast("lives");
         let mut ledger = Template::new(60, seed).copy_to(&dir.path().join("now"));
         Template::new(60, seed + 1).copy_to(&dir.path().join("stranger"));
         copy_dir(&dir.path().join("now"), &dir.path().join("older"));
@@ -381,7 +382,7 @@ fn swapped_missing_older_and_foreign_files_of_sled_change_no_answer() {
     let lives = Lives::new(rounds("MINTAGE_CRASH_CAMPAIGN", 1));
     let figures = Figures::default();
     for (name, harm) in harms(&lives.at("older"), &lives.at("stranger")) {
-        let dir = Scratch::new("harm");
+        let dir = TempDir::fast("harm");
         let data = dir.path().join("data");
         copy_dir(&lives.at("now"), &data);
         harm(&data);
@@ -416,7 +417,7 @@ fn swapped_missing_older_or_harmed_segments_of_the_log_are_refused() {
     assert!(used.len() > 3, "{used:?}");
     let clock = Arc::new(ManualClock::at(lives.ledger.now));
     let refused = |what: &str, with_sled: bool, harm: &dyn Fn(&Path)| {
-        let dir = Scratch::new("segments");
+        let dir = TempDir::fast("segments");
         let data = dir.path().join("data");
         copy_dir(&now, &data);
         if !with_sled {
@@ -507,7 +508,7 @@ fn swapped_missing_older_or_harmed_segments_of_the_log_are_refused() {
 fn a_store_outlives_harm_to_its_checkpoint_again_and_again() {
     quiet_engine();
     let mut random = Random::new(rounds("MINTAGE_CRASH_CAMPAIGN", 1));
-    let (dir, older) = (Scratch::new("again"), Scratch::new("again-older"));
+    let (dir, older) = (TempDir::fast("again"), TempDir::fast("again-older"));
     let data = dir.path().join("data");
     let mut ledger = Template::new(40, 3).copy_to(&data);
     for _ in 0..20 {

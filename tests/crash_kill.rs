@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use crash_support::shim::{ANY, Fault, Library};
 use crash_support::{
-    Job, Ledger, Scratch, Template, child, first_segment, harm_checkpoint, progress, quiet_engine,
-    rounds, say, verdict, work_if_child,
+    Job, Ledger, Template, child, first_segment, harm_checkpoint, progress, quiet_engine, rounds,
+    say, verdict, work_if_child,
 };
+use store_support::TempDir;
 use store_support::sim::Random;
 
 const LANES: u64 = 2;
@@ -66,7 +67,7 @@ impl Campaign<'_> {
     /// Kills children on one store again and again.
     fn one_store(&self, seed: u64) -> Result<(), String> {
         let mut random = Random::new(seed);
-        let (dir, older) = (Scratch::new("kill"), Scratch::new("kill-older"));
+        let (dir, older) = (TempDir::fast("kill"), TempDir::fast("kill-older"));
         let data = dir.path().join("data");
         let older = older.path().join("sled");
         let (mut ledger, step_secs) = match random.below(3) {

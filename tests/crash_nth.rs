@@ -17,9 +17,9 @@ use std::time::Instant;
 
 use crash_support::shim::{Fault, LOG, Library, OPEN, RENAME, SLED, SYNC, TRUNCATE, UNLINK, WRITE};
 use crash_support::{
-    Job, Ledger, Scratch, Template, child, progress, quiet_engine, rounds, say, verdict,
-    work_if_child,
+    Job, Ledger, Template, child, progress, quiet_engine, rounds, say, verdict, work_if_child,
 };
+use store_support::TempDir;
 use store_support::sim::Random;
 
 const LANES: u64 = 2;
@@ -99,7 +99,7 @@ struct Campaign<'a> {
 impl Campaign<'_> {
     /// Lets the `nth` call of a kind fail; how many there were, and whether it was reached.
     fn one(&self, kind: Kind, nth: u64, seed: u64) -> Result<(u64, bool), String> {
-        let dir = Scratch::new("nth");
+        let dir = TempDir::fast("nth");
         let data = dir.path().join("data");
         let mut ledger = match kind.life {
             Life::Make => Ledger::new(seed),

@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 use crash_support::mount::Mount;
 use crash_support::shim::{ANY, Fault, LOG, Library, SLED, SYNC, WRITE};
 use crash_support::{
-    Job, Ledger, Scratch, child, first_segment, harm_checkpoint, open, prefill, progress,
-    quiet_engine, rounds, say, verdict, work_if_child,
+    Job, Ledger, child, first_segment, harm_checkpoint, open, prefill, progress, quiet_engine,
+    rounds, say, verdict, work_if_child,
 };
 use mintage::time::ManualClock;
+use store_support::TempDir;
 use store_support::sim::Random;
 
 /// Cuts of one store before the next is begun.
@@ -48,7 +49,7 @@ fn campaign(kind: &str, cuts: u64, seed: u64) -> Result<Figures, String> {
     let (mount, library) = (Mount::make(kind)?, Library::compile()?);
     let mut random = Random::new(seed);
     let data = mount.at.join("data");
-    let older = Scratch::new("power-older");
+    let older = TempDir::fast("power-older");
     let mut figures = Figures::default();
     let mut done = 0;
     let mut is_steady = false;
@@ -94,7 +95,7 @@ fn campaign(kind: &str, cuts: u64, seed: u64) -> Result<Figures, String> {
             }
             harm_checkpoint(&data, &older.path().join("sled"), &mut random);
             if let Err(wrong) = verdict(&data, &mut ledger) {
-                let kept = Scratch::new("power-broken").keep();
+                let kept = TempDir::fast("power-broken").keep();
                 store_support::copy_dir(&data, &kept);
                 panic!("{kind}, cut {done}: {wrong}; what is left is in {}", kept.display());
             }

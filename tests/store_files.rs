@@ -197,6 +197,49 @@ fn the_log_stays_within_its_bound_and_keeps_every_survivor() {
     told.check(&Bench { store: &store, clock: &clock });
 }
 
+/// What the cleaner writes again takes far less room than what it drops, though nearly every token
+/// must be read back from the checkpoint first.
+#[test]
+fn cleaning_shrinks_a_log_whose_tokens_are_out_of_memory() {
+    // A fast disk, where no group has time to gather more.
+    let dir = TempDir::fast("cleaning");
+    let clock = clock();
+    let open = || {
+        DurableStore::open(dir.path(), &root(), options(&clock).resident_tokens_max(64)).unwrap()
+    };
+    let store = open();
+    let bench = Bench { store: &store, clock: &clock };
+    let mut told = Told::default();
+    let mut segments_max = 0;
+    // Lone commits: far more log than its bound.
+    for _ in 0..40 {
+        told.tell(&bench, 24);
+        segments_max = segments_max.max(store.stats().segments);
+    }
+    let before = store.stats();
+    let begun = std::time::Instant::now();
+    let settled = loop {
+        let stats = store.stats();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        segments_max = segments_max.max(stats.segments);
+        if store.stats().records == stats.records {
+            break stats;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "the cleaner goes on for ever: {stats:?}");
+    };
+    let live = told.live.len() as u64 * 128 + settled.families * 256 + settled.grants * 192;
+    let bound = live * 3 / (128 * 1024) + 4;
+    assert!(settled.segments <= bound + 6, "{} of {bound}, {settled:?}", settled.segments);
+    assert!(segments_max <= 2 * bound + 8, "{segments_max} of {bound}, {settled:?}");
+    // Six records a lone commit of ours has at most; what was written without us came together.
+    let (records, groups) = (settled.records - before.records, settled.groups - before.groups);
+    assert!(records < 400 || records / groups.max(1) > 12, "{records} records in {groups} groups");
+    told.check(&bench);
+    store.close().unwrap();
+    let store = open();
+    told.check(&Bench { store: &store, clock: &clock });
+}
+
 #[test]
 fn an_open_directory_is_locked_and_says_by_whom() {
     let dir = TempDir::new("locked");

@@ -36,6 +36,8 @@ const CODE_LEN: u64 = 512;
 const IDLE: Duration = Duration::from_millis(100);
 /// How long it waits after something failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Tokens that the cleaner asks the checkpoint for at a time.
+const COLD_MAX: usize = 512;
 const TEMPORARY: &str = "segment.new";
 const ZEROS_LEN: usize = 1024 * 1024;
 
@@ -140,6 +142,12 @@ impl Keeper {
 
     /// Rewrites the survivors of the first segment and drops it; `false` if it must stay for now.
     fn drop_first(&self, first: u64) -> Result<bool, StoreError> {
+        let dropped = self.clean_first(first);
+        self.log.release();
+        dropped
+    }
+
+    fn clean_first(&self, first: u64) -> Result<bool, StoreError> {
         if !self.follower.shared.is_whole() {
             return Ok(false);
         }
@@ -148,6 +156,7 @@ impl Keeper {
         let mut last_read = Lsn(0);
         let mut last_moved = Lsn(0);
         let first = if planted!(DroppedOutOfOrder) { first + 1 } else { first };
+        let mut cold = Vec::new();
         loop {
             let (head, body) = reader.next()?;
             if planted!(DroppedOutOfOrder) && head.segment < first {
@@ -168,10 +177,22 @@ impl Keeper {
                 match self.rewrite(&record, lsn, mark)? {
                     None => return Ok(false),
                     Some(Survivor::Moved) => last_moved = self.log.tail(),
+                    Some(Survivor::Cold) => cold.push((record, lsn)),
                     Some(_) => {}
                 }
             }
+            if cold.len() >= COLD_MAX {
+                match self.rewrite_cold(&mut cold, mark)? {
+                    None => return Ok(false),
+                    Some(moved) => last_moved = last_moved.max(moved),
+                }
+            }
         }
+        match self.rewrite_cold(&mut cold, mark)? {
+            None => return Ok(false),
+            Some(moved) => last_moved = last_moved.max(moved),
+        }
+        self.log.release();
         // The checkpoint must not need what is dropped, unless it is being rebuilt: then it waits.
         if self.follower.shared.applied() < last_read {
             return Ok(false);
@@ -194,7 +215,44 @@ impl Keeper {
         Ok(true)
     }
 
-    /// `None` when the question cannot be settled now.
+    /// Reads tokens that are not in memory, all at once, and writes again what is still there: up to
+    /// which position, or `None` when that cannot be done now.
+    fn rewrite_cold(
+        &self,
+        cold: &mut Vec<(Record, Lsn)>,
+        mark: crate::time::Timestamp,
+    ) -> Result<Option<Lsn>, StoreError> {
+        let ask = |(record, lsn)| match record {
+            Record::Token(row) => {
+                let read = self.follower.ask(row.locator, row.digest, |answer| answer);
+                Some((Record::Token(row), lsn, read))
+            }
+            _ => None,
+        };
+        let reads: Vec<_> = cold.drain(..).filter_map(ask).collect();
+        let mut found = Vec::new();
+        for (record, lsn, read) in reads {
+            match block_on(read).and_then(|answer| answer) {
+                Ok(Some((row, at))) => {
+                    self.core.fill(row, at);
+                    found.push((record, lsn));
+                }
+                Ok(None) => {}
+                Err(_) => return Ok(None),
+            }
+        }
+        let mut last_moved = Lsn(0);
+        for (record, lsn) in found {
+            match self.rewrite(&record, lsn, mark)? {
+                None | Some(Survivor::Cold) => return Ok(None),
+                Some(Survivor::Moved) => last_moved = self.log.tail(),
+                Some(Survivor::Gone) => {}
+            }
+        }
+        Ok(Some(last_moved))
+    }
+
+    /// `None` when there is no room now; a cold one is not looked for.
     fn rewrite(
         &self,
         record: &Record,
@@ -202,18 +260,10 @@ impl Keeper {
         mark: crate::time::Timestamp,
     ) -> Result<Option<Survivor>, StoreError> {
         loop {
+            self.log.hold();
             match self.core.rewrite(record, lsn, mark) {
-                Ok(Survivor::Cold) => {
-                    let Record::Token(row) = record else { return Ok(Some(Survivor::Gone)) };
-                    let read = self.follower.ask(row.locator, row.digest, |answer| answer);
-                    match block_on(read).and_then(|answer| answer) {
-                        Ok(Some((row, at))) => self.core.fill(row, at),
-                        Ok(None) => return Ok(Some(Survivor::Gone)),
-                        Err(_) => return Ok(None),
-                    }
-                }
-                Ok(survivor) => return Ok(Some(survivor)),
                 Err(StoreError::Busy) => {
+                    self.log.release();
                     if self.is_stopping.load(Ordering::SeqCst) {
                         return Ok(None);
                     }
@@ -221,7 +271,7 @@ impl Keeper {
                     self.make_ready()?;
                     thread::sleep(Duration::from_millis(1));
                 }
-                Err(error) => return Err(error),
+                rewritten => return rewritten.map(Some),
             }
         }
     }

@@ -63,6 +63,8 @@ struct Queue {
     high_water: Timestamp,
     state: State,
     is_closed: bool,
+    /// Whether the writer lets the cleaner's records gather.
+    is_held: bool,
     /// Whether the writer sleeps and must be woken.
     writer_sleeps: bool,
 }
@@ -128,6 +130,7 @@ impl Log {
                 high_water: resume.high_water,
                 state: State::Open,
                 is_closed: false,
+                is_held: false,
                 writer_sleeps: false,
             }),
             work: Condvar::new(),
@@ -164,7 +167,7 @@ impl Log {
         loop {
             self.commit_queued();
             let mut queue = lock(&self.queue);
-            if !queue.pending.is_empty() {
+            if !queue.pending.is_empty() && self.may_take(&queue) {
                 continue;
             }
             if queue.is_closed {
@@ -194,6 +197,9 @@ impl Log {
     /// Commits groups until none is queued.
     fn commit_queued(&self) {
         loop {
+            if !self.may_take(&lock(&self.queue)) {
+                return;
+            }
             let settled = {
                 let mut device = lock(&self.device);
                 self.commit_one(&mut device)
@@ -356,8 +362,37 @@ impl Log {
     pub(crate) fn close(&self) {
         let mut queue = lock(&self.queue);
         queue.is_closed = true;
+        queue.is_held = false;
         drop(queue);
         self.work.notify_all();
+    }
+
+    /// Lets the records that the cleaner enqueues gather to a group worth writing, until somebody
+    /// else enqueues or waits, or [`Log::release`]. A group takes whole blocks: records written one by
+    /// one would take more room than dropping their segment gives back.
+    pub(crate) fn hold(&self) {
+        let mut queue = lock(&self.queue);
+        queue.is_held = !queue.is_closed;
+    }
+
+    /// Lets the writer have what was held.
+    pub(crate) fn release(&self) {
+        self.wake_writer(lock(&self.queue));
+    }
+
+    fn wake_writer(&self, mut queue: MutexGuard<'_, Queue>) {
+        queue.is_held = false;
+        let wake = std::mem::take(&mut queue.writer_sleeps);
+        drop(queue);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
+    /// Whether the writer may take the oldest group.
+    fn may_take(&self, queue: &Queue) -> bool {
+        let is_long = |pending: &Pending| pending.bytes.len() >= self.group_len_max() / 2;
+        !queue.is_held || queue.pending.len() > 1 || queue.pending.front().is_some_and(is_long)
     }
 
     /// Drops the first segment from the list; its file may go once this is on disk.
@@ -506,11 +541,11 @@ impl Journal for Arc<Log> {
             return Err(StoreError::Busy);
         }
         queue.high_water = queue.high_water.max(now);
+        queue.is_held &= lane == Lane::Clean;
         let committer: Weak<dyn Committer> = Weak::<Log>::clone(&self.me);
         let appended = queue.enqueue(records, self.group_len_max(), || Group::new(committer));
-        let wake = std::mem::take(&mut queue.writer_sleeps);
-        drop(queue);
-        if wake {
+        if self.may_take(&queue) && std::mem::take(&mut queue.writer_sleeps) {
+            drop(queue);
             self.work.notify_one();
         }
         Ok(appended)
@@ -531,7 +566,11 @@ impl Journal for Arc<Log> {
         }
         let last = |p: &Pending| Lsn(p.first.0 + u64::from(p.count) - 1);
         if let Some(pending) = queue.pending.iter().find(|p| lsn <= last(p)) {
-            return Some(Arc::clone(&pending.group));
+            let group = Arc::clone(&pending.group);
+            if queue.is_held {
+                self.wake_writer(queue);
+            }
+            return Some(group);
         }
         // Its group failed: nothing that depends on it may be acknowledged.
         let group = Group::new(Weak::<Log>::clone(&self.me) as Weak<dyn Committer>);

@@ -9,15 +9,14 @@ pub mod shim;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use mintage::store::{DurableOptions, DurableStore, PairPolicy, Store, StoreError};
 use mintage::time::{Clock, ManualClock};
 
 use crate::store_support::sim::Random;
-use crate::store_support::{Bench, START, copy_dir, pair, root};
+use crate::store_support::{Bench, START, TempDir, copy_dir, pair, root};
 pub use child::{Job, work_if_child};
 pub use ledger::{Broken, Ledger};
 pub use shim::Shim;
@@ -32,50 +31,16 @@ pub fn open(path: &Path, clock: &Arc<ManualClock>) -> Result<DurableStore, Store
     DurableStore::open(path, &root(), options)
 }
 
-/// A directory on the fastest disk there is, removed when the value is dropped: what a process
-/// leaves behind when it is killed does not depend on the disk.
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    pub fn new(name: &str) -> Scratch {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let shm = Path::new("/dev/shm");
-        let is_usable = fs::create_dir_all(shm.join("mintage-probe")).is_ok();
-        let _ = fs::remove_dir(shm.join("mintage-probe"));
-        let base = if is_usable { shm.to_owned() } else { std::env::temp_dir() };
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = base.join(format!("mintage-{name}-{}-{n}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
-        Scratch(dir)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Leaves the directory there for somebody to look at.
-    pub fn keep(self) -> PathBuf {
-        std::mem::take(&mut std::mem::ManuallyDrop::new(self).0)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A store to begin with, closed, and what it was told.
 pub struct Template {
-    dir: Scratch,
+    dir: TempDir,
     ledger: Ledger,
 }
 
 impl Template {
     /// `families` logins, some of them refreshed, some revoked.
     pub fn new(families: u64, seed: u64) -> Template {
-        let dir = Scratch::new("template");
+        let dir = TempDir::fast("template");
         let mut ledger = Ledger::new(seed);
         let clock = Arc::new(ManualClock::at(START));
         let store = open(&dir.path().join("data"), &clock).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::Scratch;
+use crate::store_support::TempDir;
 
 const GODOWN: &str = r#"
 #include <fcntl.h>
@@ -21,7 +21,7 @@ int main(int argc, char **argv) {
 
 /// An image, made once and mounted again and again.
 pub struct Mount {
-    dir: Scratch,
+    dir: TempDir,
     device: String,
     kind: String,
     pub at: PathBuf,
@@ -50,7 +50,7 @@ impl Mount {
     /// # Errors
     /// Why it cannot be had on this machine.
     pub fn make(kind: &str) -> Result<Mount, String> {
-        let dir = Scratch::new(&format!("power-{kind}"));
+        let dir = TempDir::fast(&format!("power-{kind}"));
         let (image, source) = (dir.path().join("image"), dir.path().join("godown.c"));
         let (at, godown) = (dir.path().join("mount"), dir.path().join("godown"));
         fs::write(&source, GODOWN).map_err(|error| error.to_string())?;

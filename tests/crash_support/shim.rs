@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Scratch;
+use crate::store_support::TempDir;
 
 /// Kinds of calls, which can be added.
 pub const WRITE: u64 = 1;
@@ -38,7 +38,7 @@ pub enum Fault {
 
 /// The compiled library. It goes with its directory.
 pub struct Library {
-    _dir: Scratch,
+    _dir: TempDir,
     path: PathBuf,
 }
 
@@ -48,7 +48,7 @@ impl Library {
     /// # Errors
     /// Why it cannot be had on this machine.
     pub fn compile() -> Result<Library, String> {
-        let dir = Scratch::new("shim");
+        let dir = TempDir::fast("shim");
         let (source, path) = (dir.path().join("shim.c"), dir.path().join("shim.so"));
         std::fs::write(&source, include_str!("shim.c")).map_err(|error| error.to_string())?;
         let output = Command::new("cc")
