@@ -99,8 +99,12 @@ impl<J: Journal> Core<J> {
     /// The row says it to listings and to the feed; the stamp says it to whatever was admitted before
     /// and is born when the row has been swept, such as the tokens of a code.
     fn revoke_grant(&self, id: u64) -> Decided {
-        let mut shard = self.shard_mut(id);
-        let Some(entry) = shard.grants.get_mut(&id) else {
+        let mut guard = self.shard_mut(id);
+        let shard = &mut *guard;
+        let held = shard.grants.get_mut(&id);
+        // One that was swept and came back from the log is not its successor.
+        let held = held.filter(|entry| shard.pairs.get(&entry.unique) == Some(&id));
+        let Some(entry) = held else {
             return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
         };
         let kind = StampKind::Unique;
