@@ -51,6 +51,7 @@ impl Store for HeldStore {
             Verb::Revoke(revoke) => {
                 self.core.revoke(&revoke).unwrap_or(Ok(Ticket::ready(Ok(Outcome::Revoke(None)))))
             }
+            Verb::Code(birth) => self.core.offer(&birth),
             Verb::UseOnce(once) => self.core.use_once(&once),
             Verb::Put(put) => self.core.put(put),
         };

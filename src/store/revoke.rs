@@ -101,14 +101,12 @@ impl<J: Journal> Core<J> {
     fn revoke_grant(&self, id: u64) -> Decided {
         let mut guard = self.shard_mut(id);
         let shard = &mut *guard;
-        let Some(entry) = shard.grants.get_mut(&id) else {
+        let held = shard.grants.get_mut(&id);
+        // One that was swept and came back from the log is not its successor.
+        let held = held.filter(|entry| shard.pairs.get(&entry.unique) == Some(&id));
+        let Some(entry) = held else {
             return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
         };
-        if shard.pairs.get(&entry.unique) != Some(&id) {
-            // Swept once, and brought back by the checkpoint: the pair is another grant's by now,
-            // which this one's end is nothing to.
-            return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
-        }
         let kind = StampKind::Unique;
         let mut outcome = Err(StoreError::Closed);
         let moved = self.stamps.raise(kind, entry.unique, || {

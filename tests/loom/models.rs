@@ -1,9 +1,10 @@
 //! Small models of the store under loom: every order of the steps of two or three threads that can
 //! make a difference, over the store's own state and tickets. Two models are bounded to three forced
 //! switches, the others are not bounded. `.ci/run` says how they are run.
-#![cfg(mintage_loom)]
+#![cfg(all(test, mintage_loom))]
 #![allow(clippy::print_stdout)]
 
+#[path = "../store_support/mod.rs"]
 mod store_support;
 
 use std::sync::Arc;
