@@ -37,6 +37,8 @@ pub struct Weather {
     pub fault: Option<Fault>,
     /// Documents are written over and over, and the end comes when a segment is removed.
     pub cleans: bool,
+    /// The store is closed while they work.
+    pub closes: bool,
 }
 
 impl Weather {
@@ -50,6 +52,7 @@ impl Weather {
         skips_sync: false,
         fault: None,
         cleans: false,
+        closes: false,
     };
     /// Crashes alone.
     pub const CALM: Weather =
@@ -60,6 +63,9 @@ impl Weather {
     pub const CLEANING: Weather = Weather { operations: 60, cleans: true, ..Weather::CALM };
     /// Crashes and rot.
     pub const ROTTEN: Weather = Weather { rot: 2, ..Weather::CALM };
+
+    /// A few operations and no crash but the last, for schedules of every lock and counter.
+    pub const SHORT: Weather = Weather { operations: 5, ends: u64::MAX, ..Weather::CALM };
 
     /// As `MINTAGE_SIM_WEATHER` names it; mixed by default.
     pub fn asked() -> Weather {
@@ -269,12 +275,15 @@ impl World {
                 spawn(move || Client { n, random, shared, waiting: Vec::new() }.run(operations))
             })
             .collect();
+        if self.weather.closes {
+            let _ = store.close();
+        }
         for task in tasks {
             if let Err(panic) = task.join() {
                 std::panic::resume_unwind(panic);
             }
         }
-        let is_well = !self.storage.is_dead() && !store.stats().read_only;
+        let is_well = !self.weather.closes && !self.storage.is_dead() && !store.stats().read_only;
         if is_well && self.random.one_in(2) && settle(store) {
             self.storage.set_fault(None);
             self.audit(store);
