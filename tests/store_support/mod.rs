@@ -2,6 +2,7 @@
 //! everything optional filled in.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod checker;
 pub mod gate;
 pub mod sim;
 

@@ -1,5 +1,5 @@
-//! A simulated disk: what is not synced may be lost, sector by sector, when the power is cut; and
-//! any call can be made to fail.
+//! A simulated disk: what is not synced may be lost, sector by sector, when the power is cut; any
+//! call can be made to fail, and any call can be the last one of a process or of the machine.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,6 +32,11 @@ impl Random {
         self.next() % n
     }
 
+    /// An index below `n`.
+    pub fn index(&mut self, n: usize) -> usize {
+        usize::try_from(self.below(n as u64)).unwrap()
+    }
+
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
@@ -45,6 +50,20 @@ pub enum Call {
     Rename,
     Open,
     SyncNames,
+    Read,
+    Remove,
+}
+
+impl Call {
+    pub const ALL: [Call; 7] = [
+        Call::Write,
+        Call::Sync,
+        Call::Rename,
+        Call::Open,
+        Call::SyncNames,
+        Call::Read,
+        Call::Remove,
+    ];
 }
 
 /// The n-th call of a kind fails, and with `for_good` every one after it.
@@ -62,8 +81,44 @@ pub struct Fault {
 struct File {
     durable: Vec<u8>,
     now: Vec<u8>,
-    /// Sectors written since the last sync.
-    dirty: Vec<usize>,
+    /// Sectors written since the last sync, from and to.
+    dirty: Vec<(usize, usize)>,
+}
+
+impl File {
+    fn write(&mut self, from: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.now.len() < from + bytes.len() {
+            self.now.resize(from + bytes.len(), 0);
+        }
+        self.now[from..from + bytes.len()].copy_from_slice(bytes);
+        self.dirty.push((from / SECTOR, (from + bytes.len()).div_ceil(SECTOR)));
+    }
+
+    fn sync(&mut self) {
+        self.durable.resize(self.now.len(), 0);
+        for (from, to) in std::mem::take(&mut self.dirty) {
+            let range = from * SECTOR..(to * SECTOR).min(self.now.len());
+            self.durable[range.clone()].copy_from_slice(&self.now[range]);
+        }
+    }
+
+    fn keep(&mut self, sector: usize) {
+        let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.now.len());
+        if range.start >= range.end {
+            return;
+        }
+        if self.durable.len() < range.end {
+            self.durable.resize(range.end, 0);
+        }
+        self.durable[range.clone()].copy_from_slice(&self.now[range]);
+    }
+
+    fn copy(&self) -> File {
+        File { durable: self.durable.clone(), now: self.now.clone(), dirty: self.dirty.clone() }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -79,17 +134,33 @@ struct Disk {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     name_changes: Vec<NameChange>,
+    boot: u8,
     is_dead: bool,
+    /// Calls until one is the last.
+    last_call_in: Option<u64>,
+    /// Segments that are removed until that is the last call.
+    last_removal_in: Option<u64>,
     fault: Option<Fault>,
     calls: BTreeMap<u8, u64>,
+    /// All calls so far.
+    count: u64,
     /// Lies about every sync of file contents: for proving that tests see it.
     skips_sync: bool,
 }
 
 impl Disk {
     fn call(&mut self, call: Call) -> io::Result<()> {
+        let dead = || Err(io::Error::other("the power is cut"));
         if self.is_dead {
-            return Err(io::Error::other("the power is cut"));
+            return dead();
+        }
+        self.count += 1;
+        if let Some(left) = &mut self.last_call_in {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.is_dead = true;
+                return dead();
+            }
         }
         let count = self.calls.entry(call as u8).or_default();
         *count += 1;
@@ -128,33 +199,36 @@ impl SimStorage {
     }
 
     /// Cuts the power: every later call on this disk fails. The new disk has what was synced, and
-    /// of the rest whatever `random` says.
+    /// of the rest whatever `random` says; the machine has booted since.
     pub fn cut_power(&self, random: &mut Random) -> SimStorage {
         let mut disk = self.0.lock().unwrap();
         disk.is_dead = true;
-        let mut next = Disk { names: disk.durable_names.clone(), ..Disk::default() };
-        let kept = random.below(disk.name_changes.len() as u64 + 1);
-        for change in disk.name_changes.iter().take(usize::try_from(kept).unwrap()) {
-            apply(&mut next.names, change);
+        let mut names = disk.durable_names.clone();
+        let kept = random.index(disk.name_changes.len() + 1);
+        for change in disk.name_changes.iter().take(kept) {
+            apply(&mut names, change);
         }
         // All of it, none of it, or any part of it.
-        let odds = [1, 0, 2, 4][usize::try_from(random.below(4)).unwrap()];
-        for file in &disk.files {
-            let mut bytes = file.durable.clone();
-            for sector in &file.dirty {
-                let is_kept = odds > 0 && random.one_in(odds);
-                let range = sector * SECTOR..((sector + 1) * SECTOR).min(file.now.len());
-                if is_kept && let Some(written) = file.now.get(range.clone()) {
-                    if bytes.len() < range.end {
-                        bytes.resize(range.end, 0);
+        let odds = [1, 0, 2, 4][random.index(4)];
+        let mut files = std::mem::take(&mut disk.files);
+        for file in &mut files {
+            for (from, to) in std::mem::take(&mut file.dirty) {
+                for sector in from..to {
+                    if odds > 0 && random.one_in(odds) {
+                        file.keep(sector);
                     }
-                    bytes[range].copy_from_slice(written);
                 }
             }
-            next.files.push(File { durable: bytes.clone(), now: bytes, dirty: Vec::new() });
+            file.now.clone_from(&file.durable);
         }
-        next.durable_names = next.names.clone();
-        next.skips_sync = disk.skips_sync;
+        let next = Disk {
+            files,
+            durable_names: names.clone(),
+            names,
+            boot: disk.boot.wrapping_add(1),
+            skips_sync: disk.skips_sync,
+            ..Disk::default()
+        };
         SimStorage(Arc::new(Mutex::new(next)))
     }
 
@@ -162,16 +236,12 @@ impl SimStorage {
     pub fn kill(&self) -> SimStorage {
         let mut disk = self.0.lock().unwrap();
         disk.is_dead = true;
-        let copy = |f: &File| File {
-            durable: f.durable.clone(),
-            now: f.now.clone(),
-            dirty: f.dirty.clone(),
-        };
         let next = Disk {
-            files: disk.files.iter().map(copy).collect(),
+            files: std::mem::take(&mut disk.files),
             names: disk.names.clone(),
             durable_names: disk.durable_names.clone(),
             name_changes: disk.name_changes.clone(),
+            boot: disk.boot,
             skips_sync: disk.skips_sync,
             ..Disk::default()
         };
@@ -182,6 +252,28 @@ impl SimStorage {
         let mut disk = self.0.lock().unwrap();
         disk.calls.clear();
         disk.fault = fault;
+    }
+
+    /// The `n`-th call from now on fails, and so does every one after it: somebody pulled the plug,
+    /// or killed the process. Of a write that is cut off, any part may be there.
+    pub fn die_in(&self, n: Option<u64>) {
+        let mut disk = self.0.lock().unwrap();
+        disk.last_call_in = n;
+        disk.last_removal_in = None;
+    }
+
+    /// The removal of the `n`-th segment is the last call.
+    pub fn die_at_removal(&self, n: u64) {
+        self.0.lock().unwrap().last_removal_in = Some(n);
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.0.lock().unwrap().is_dead
+    }
+
+    /// How many calls there were.
+    pub fn count(&self) -> u64 {
+        self.0.lock().unwrap().count
     }
 
     pub fn skip_syncs(&self) {
@@ -205,16 +297,12 @@ impl SimStorage {
     pub fn copy(&self) -> SimStorage {
         let next = {
             let disk = self.0.lock().unwrap();
-            let copy = |f: &File| File {
-                durable: f.durable.clone(),
-                now: f.now.clone(),
-                dirty: f.dirty.clone(),
-            };
             Disk {
-                files: disk.files.iter().map(copy).collect(),
+                files: disk.files.iter().map(File::copy).collect(),
                 names: disk.names.clone(),
                 durable_names: disk.durable_names.clone(),
                 name_changes: disk.name_changes.clone(),
+                boot: disk.boot,
                 ..Disk::default()
             }
         };
@@ -222,8 +310,15 @@ impl SimStorage {
     }
 }
 
+/// Another task may go on between any two calls.
+fn touch() {
+    #[cfg(mintage_sim)]
+    mintage::sim::touch();
+}
+
 impl Storage for SimStorage {
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageFile>> {
+        touch();
         let mut disk = self.0.lock().unwrap();
         disk.call(Call::Open)?;
         let known = disk.names.get(name).copied();
@@ -244,6 +339,7 @@ impl Storage for SimStorage {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        touch();
         let mut disk = self.0.lock().unwrap();
         disk.call(Call::Rename)?;
         if !disk.names.contains_key(from) {
@@ -256,10 +352,17 @@ impl Storage for SimStorage {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        touch();
         let mut disk = self.0.lock().unwrap();
-        if disk.is_dead {
-            return Err(io::Error::other("the power is cut"));
+        if let Some(left) = &mut disk.last_removal_in
+            && name.ends_with(".log")
+        {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                disk.is_dead = true;
+            }
         }
+        disk.call(Call::Remove)?;
         if !disk.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -270,10 +373,15 @@ impl Storage for SimStorage {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
+        touch();
+        if self.is_dead() {
+            return Err(io::Error::other("the power is cut"));
+        }
         Ok(self.names())
     }
 
     fn sync_names(&self) -> io::Result<()> {
+        touch();
         let mut disk = self.0.lock().unwrap();
         disk.call(Call::SyncNames)?;
         disk.durable_names = disk.names.clone();
@@ -283,6 +391,10 @@ impl Storage for SimStorage {
 
     fn path(&self) -> &Path {
         Path::new("simulated")
+    }
+
+    fn boot(&self) -> [u8; 16] {
+        [self.0.lock().unwrap().boot.wrapping_add(1); 16]
     }
 }
 
@@ -294,11 +406,16 @@ struct SimFile {
 
 impl StorageFile for SimFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.disk.lock().unwrap().files[self.file].now.len() as u64)
+        touch();
+        let mut disk = self.disk.lock().unwrap();
+        disk.call(Call::Read)?;
+        Ok(disk.files[self.file].now.len() as u64)
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let disk = self.disk.lock().unwrap();
+        touch();
+        let mut disk = self.disk.lock().unwrap();
+        disk.call(Call::Read)?;
         let from = usize::try_from(offset).unwrap();
         match disk.files[self.file].now.get(from..from + out.len()) {
             Some(bytes) => {
@@ -310,35 +427,39 @@ impl StorageFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        touch();
         let mut disk = self.disk.lock().unwrap();
+        let was_dead = disk.is_dead;
         let called = disk.call(Call::Write);
-        let short = called.is_err() && !disk.is_dead && disk.fault.is_some_and(|f| f.short);
-        let bytes = match (&called, short) {
-            (Err(_), false) => return called,
-            (Err(_), true) => &bytes[..bytes.len() / 2],
-            (Ok(()), _) => bytes,
+        let is_cut = disk.is_dead && !was_dead;
+        let is_short = !disk.is_dead && disk.fault.is_some_and(|f| f.short);
+        let written = match &called {
+            Ok(()) => bytes,
+            // The sectors of it that reached the disk are chosen when the power is cut; a process
+            // that is killed leaves a part.
+            Err(_) if is_cut || is_short => &bytes[..bytes.len() / 2],
+            Err(_) => return called,
         };
-        let file = &mut disk.files[self.file];
         let from = usize::try_from(offset).unwrap();
-        if file.now.len() < from + bytes.len() {
-            file.now.resize(from + bytes.len(), 0);
-        }
-        file.now[from..from + bytes.len()].copy_from_slice(bytes);
-        file.dirty.extend(from / SECTOR..(from + bytes.len()).div_ceil(SECTOR));
+        disk.files[self.file].write(from, written);
         called
     }
 
     fn sync(&self) -> io::Result<()> {
+        touch();
         let mut disk = self.disk.lock().unwrap();
-        disk.call(Call::Sync)?;
-        if disk.skips_sync {
-            return Ok(());
+        let was_dead = disk.is_dead;
+        let called = disk.call(Call::Sync);
+        if called.is_err() {
+            if !was_dead && !disk.is_dead {
+                // The system forgets that these pages were to be written: they are read back as
+                // written, and never reach the disk.
+                disk.files[self.file].dirty.clear();
+            }
+            return called;
         }
-        let file = &mut disk.files[self.file];
-        file.durable.resize(file.now.len(), 0);
-        for sector in std::mem::take(&mut file.dirty) {
-            let range = sector * SECTOR..((sector + 1) * SECTOR).min(file.now.len());
-            file.durable[range.clone()].copy_from_slice(&file.now[range]);
+        if !disk.skips_sync {
+            disk.files[self.file].sync();
         }
         Ok(())
     }
