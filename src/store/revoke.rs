@@ -1,11 +1,11 @@
 //! Revoke: kills that are visible at once and acknowledged when they are durable.
 
-use super::core::{Core, Journal, Lane};
+use super::core::{Appended, Core, Journal, Lane};
 use super::decide::Decided;
 use super::record::{DenyRow, FamilyRow, GrantRow, Record, StampKind, StampRow, TokenRow};
-use super::shard::Shard;
+use super::shard::{GrantEntry, Shard};
 use super::ticket::Ticket;
-use super::{Lsn, Outcome, Revoke, StoreError, Target};
+use super::{Lsn, Outcome, Revoke, Seq, StoreError, Target};
 use crate::locator::Digest;
 use crate::time::Timestamp;
 
@@ -99,36 +99,54 @@ impl<J: Journal> Core<J> {
     /// The row says it to listings and to the feed; the stamp says it to whatever was admitted before
     /// and is born when the row has been swept, such as the tokens of a code.
     fn revoke_grant(&self, id: u64) -> Decided {
-        let mut shard = self.shard_mut(id);
+        let mut guard = self.shard_mut(id);
+        let shard = &mut *guard;
         let Some(entry) = shard.grants.get_mut(&id) else {
             return Ok(Ticket::ready(Ok(Outcome::Revoke(None))));
         };
-        let kind = StampKind::Unique;
-        let mut outcome = Err(StoreError::Closed);
-        let moved = self.stamps.raise(kind, entry.unique, || {
+        let unique = entry.unique;
+        if shard.pairs.get(&unique) != Some(&id) {
+            // A row that the checkpoint brought back: the pair has another grant by now, which lives.
             let seq = self.raise();
-            let records = [
-                Record::Grant(GrantRow { revoked_at: seq, ..entry.state.now.clone() }),
-                Record::Stamp(StampRow { kind, digest: entry.unique, revoked_at: seq }),
-            ];
-            let appended = self.append(&records, Lane::Kill);
-            let at = match &appended {
-                Ok(appended) => appended.first,
-                Err(StoreError::ReadOnly) => NEVER_PUBLISHED,
-                Err(error) => return Err((None, error.clone())),
-            };
-            entry.state.strike(at, |row| row.revoked_at = row.revoked_at.max(seq));
-            match appended {
+            let appended = self.strike_grant(entry, seq, &[])?;
+            return Ok(appended.ticket(Outcome::Revoke(Some(seq))));
+        }
+        let kind = StampKind::Unique;
+        let mut struck = None;
+        self.stamps.raise(kind, unique, || {
+            let seq = self.raise();
+            let stamp = Record::Stamp(StampRow { kind, digest: unique, revoked_at: seq });
+            match self.strike_grant(entry, seq, &[stamp]) {
                 Ok(appended) => {
                     let stamped = appended.nth(1);
-                    outcome = Ok(appended.ticket(Outcome::Revoke(Some(seq))));
+                    struck = Some((appended, seq));
                     Ok((seq, stamped))
                 }
-                Err(_) => Err((Some(seq), StoreError::NotDurable)),
+                Err(StoreError::NotDurable) => Err((Some(seq), StoreError::NotDurable)),
+                Err(error) => Err((None, error)),
             }
-        });
-        moved?;
-        outcome
+        })?;
+        let (appended, seq) = struck.ok_or(StoreError::Closed)?;
+        Ok(appended.ticket(Outcome::Revoke(Some(seq))))
+    }
+
+    /// Ends a grant, visible at once, in one unit with `more`.
+    fn strike_grant(
+        &self,
+        entry: &mut GrantEntry,
+        seq: Seq,
+        more: &[Record],
+    ) -> Result<Appended, StoreError> {
+        let row = Record::Grant(GrantRow { revoked_at: seq, ..entry.state.now.clone() });
+        let records: Vec<Record> = std::iter::once(row).chain(more.iter().cloned()).collect();
+        let appended = self.append(&records, Lane::Kill);
+        let at = match &appended {
+            Ok(appended) => appended.first,
+            Err(StoreError::ReadOnly) => NEVER_PUBLISHED,
+            Err(error) => return Err(error.clone()),
+        };
+        entry.state.strike(at, |row| row.revoked_at = row.revoked_at.max(seq));
+        appended.map_err(|_| StoreError::NotDurable)
     }
 
     fn revoke_token(&self, shard: &mut Shard, digest: Digest) -> Decided {
