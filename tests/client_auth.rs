@@ -9,13 +9,13 @@ use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use mintage::authority::{
     Answer, AuthMethod, Builder, Caller, Client, Credentials, Error, JWT_BEARER, KeySource,
-    KeyTable, Profile, RETIRED_SECRET_SECS, TokenFormat, TokenRequest,
+    KeyTable, OpenError, Profile, RETIRED_SECRET_SECS, TokenFormat, TokenRequest,
 };
 use mintage::codec::algorithm::Algorithm as Alg;
 use mintage::codec::jwk_set::JwkSet;
 use mintage::codec::keys::SigningKey;
 use mintage::root_key::RootKey;
-use mintage::store::{Store as _, StoreError};
+use mintage::store::{DurableOptions, Store as _, StoreError};
 use serde_json::{Value, json};
 use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
 
@@ -594,6 +594,35 @@ fn one_client_does_not_fill_the_room_of_all(opener: impl Opener) -> Tested {
     token(&bed, &sign(&with(claims("eager", "3"), "exp", json!(START + 600)))?)?;
     assert_eq!(bed.authority().stats().used, 1);
     Ok(())
+}
+
+#[test]
+fn room_comes_back_without_a_sweep_of_the_host() -> Tested {
+    let opener = support::Memory::default();
+    let bed = Bed::with(opener, |builder| builder.durable(DurableOptions::default().used_max(4)))?;
+    for id in ["eager", "calm"] {
+        bed.register(signing_client(id, &ed25519()?))?;
+    }
+    let assertion =
+        |id: &str, n: u64, exp: u64| sign(&with(claims(id, &n.to_string()), "exp", json!(exp)));
+    for n in 0..2 {
+        token(&bed, &assertion("eager", n, START + 60)?)?;
+    }
+    let busy = |refused| matches!(refused, Err(Error::TemporarilyUnavailable(StoreError::Busy)));
+    assert!(busy(token(&bed, &assertion("eager", 2, START + 60)?)));
+    token(&bed, &assertion("calm", 0, START + 60)?)?;
+    bed.clock.advance(60 + 30 + 300);
+    for n in 3..5 {
+        token(&bed, &assertion("eager", n, START + 900)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_authority_that_could_remember_no_assertion_is_refused() {
+    let builder = mintage::authority::Authority::builder(ISSUER).assertions_max(0);
+    let refused = builder.in_memory(RootKey::from_bytes(1, [7; 32]));
+    assert!(matches!(refused, Err(OpenError::Setting(_))));
 }
 
 fn an_assertion_introspects_and_revokes(opener: impl Opener) -> Tested {

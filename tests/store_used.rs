@@ -7,7 +7,9 @@ use std::sync::{Arc, Barrier};
 use mintage::locator::Digest;
 use mintage::store::{DurableStore, Outcome, Store, UseOnce, UseOnceOutcome, Verb};
 use mintage::time::{Clock, ManualClock, Timestamp};
-use store_support::{Bench, START, TempDir, clock, durable, fresh_digest, memory, pair, patiently};
+use store_support::{
+    Bench, START, TempDir, clock, durable, fresh_digest, memory, options, pair, patiently, root,
+};
 
 const OWNER: Digest = Digest([1; 16]);
 const OTHER: Digest = Digest([2; 16]);
@@ -135,6 +137,24 @@ fn a_used_value_stays_used_after_reopening() {
             std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
         }
     }
+}
+
+#[test]
+fn one_owner_leaves_room_for_the_others() {
+    let (dir, clock) = (TempDir::new("used-room"), clock());
+    let options = options(&clock).used_max(8);
+    let store = DurableStore::open(dir.path(), &root(), options).unwrap();
+    let of = |owner, n: u64| {
+        let value = once(fresh_digest(), START + n, &clock);
+        apply(&store, UseOnce { owner, owner_max: 100, ..value })
+    };
+    let mut firsts = [OWNER, OTHER, Digest([3; 16])]
+        .map(|owner| (0..8).filter(|_| of(owner, 60) == UseOnceOutcome::First).count());
+    assert_eq!(firsts, [4, 2, 1]);
+    // What has expired gives its room back when it is asked for.
+    clock.advance(60 + 300);
+    firsts[0] = (0..8).filter(|_| of(OWNER, 600) == UseOnceOutcome::First).count();
+    assert_eq!(firsts[0], 4);
 }
 
 /// Segments that hold used values are dropped, and the values stay used.

@@ -155,7 +155,8 @@ impl Builder {
     }
 
     /// How many unexpired assertions of one issuer are remembered; [`ASSERTIONS_MAX`] by default.
-    /// One that sends more is answered "busy" until some have expired.
+    /// One that sends more is answered "busy" until some have expired. At least 1;
+    /// [`DurableOptions::used_max`] bounds those of all issuers together.
     pub fn assertions_max(mut self, count: u32) -> Builder {
         self.assertions_max = count;
         self
@@ -183,7 +184,7 @@ impl Builder {
     }
 
     /// Settings of the durable store. Its clock and entropy are the authority's, whatever these
-    /// say.
+    /// say. A store in memory takes [`DurableOptions::used_max`] from them.
     pub fn durable(mut self, options: DurableOptions) -> Builder {
         self.durable = options;
         self
@@ -229,6 +230,7 @@ impl Builder {
     /// [`OpenError`], with what is wrong.
     pub fn in_memory(self, root: RootKey) -> Result<Authority<MemoryStore>, OpenError> {
         let store = MemoryStore::new(Arc::clone(&self.clock), &*self.entropy)?;
+        let store = store.used_max(self.durable.used_max);
         self.with_store(store, root)
     }
 
@@ -307,6 +309,9 @@ impl Builder {
         }
         if !(1..=ASSERTION_SECS_MAX).contains(&self.assertion_secs_max) {
             return Err(unusable("the lifetime of assertions"));
+        }
+        if self.assertions_max == 0 {
+            return Err(unusable("no assertion could be remembered"));
         }
         if !(1..=CODE_SECS_MAX).contains(&self.code_secs) {
             return Err(unusable("the lifetime of codes"));

@@ -41,6 +41,14 @@ impl MemoryStore {
         let core = Core::new(Nowhere { next: AtomicU64::new(1) }, key, 1, time);
         Ok(MemoryStore { core: Arc::new(core), clock })
     }
+
+    /// How many values that may be used once are remembered at a time, as
+    /// [`DurableOptions::used_max`](super::DurableOptions::used_max) has it.
+    #[must_use]
+    pub fn used_max(self, values: u32) -> MemoryStore {
+        self.core.used_mut().set_max(values);
+        self
+    }
 }
 
 impl Store for MemoryStore {

@@ -56,6 +56,7 @@ pub use memory_checkpoint::MemoryCheckpointHome;
 pub use put::DOCUMENT_LEN_MAX;
 pub use storage::{DiskStorage, Storage, StorageFile};
 pub use ticket::Ticket;
+pub use used::USED_MAX;
 pub use verb::{
     AccessBirth, CodeBirth, CodeOutcome, CodeUse, Find, Issue, IssueOutcome, Mint, Near, Outcome,
     Pair, PairPolicy, Put, Redeem, RedeemOutcome, RefreshBirth, Revoke, Target, UseOnce,
