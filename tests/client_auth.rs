@@ -14,8 +14,10 @@ use mintage::authority::{
 use mintage::codec::algorithm::Algorithm as Alg;
 use mintage::codec::jwk_set::JwkSet;
 use mintage::codec::keys::SigningKey;
+use mintage::entropy::SeededEntropy;
 use mintage::root_key::RootKey;
 use mintage::store::{DurableOptions, Store as _, StoreError};
+use mintage::time::ManualClock;
 use serde_json::{Value, json};
 use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
 
@@ -472,6 +474,35 @@ impl KeySource for Fetching {
         }
         Some(Arc::new(if newer { self.new.clone() } else { self.old.clone() }))
     }
+}
+
+#[test]
+fn keys_that_change_under_one_name_are_asked_for_again() -> Tested {
+    let other = SigningKey::generate(Alg::EdDsa, Some("ed"), &SeededEntropy::new(9))?;
+    let other = other.public_jwk().ok_or("no public key")?.to_json();
+    let source = Arc::new(Fetching {
+        asked: AtomicU32::new(0),
+        old: JwkSet::parse(format!(r#"{{"keys":[{other}]}}"#).as_bytes())?,
+        new: JwkSet::parse(ed25519()?.as_bytes())?,
+    });
+    let builder = mintage::authority::Authority::builder(ISSUER).clock(ManualClock::at(START));
+    let authority = builder.key_source(Arc::clone(&source)).in_memory(support::root())?;
+    let client = |id: &str| Client::confidential(id).authenticates([AuthMethod::PrivateKeyJwt]);
+    authority.register(client("hosted").hosted_keys()).wait()?;
+    authority.register(client("registered").keys(&jwks(&[(Alg::Es256, "ed", P256)])?)).wait()?;
+    let named = |id: &str, jti: &str| {
+        let header = Header { kid: Some("ed".to_owned()), ..Header::new(Algorithm::EdDSA) };
+        let key = EncodingKey::from_ed_pem(ED25519.as_bytes())?;
+        let text = encode(&header, &claims(id, jti), &key)?;
+        Ok::<_, jsonwebtoken::errors::Error>(Caller::assertion(text))
+    };
+    let opens =
+        |caller: &Caller| authority.token(&TokenRequest::client_credentials(caller)).wait().is_ok();
+    assert!(!opens(&named("registered", "0")?));
+    assert_eq!(source.asked.load(Ordering::SeqCst), 0);
+    assert!(opens(&named("hosted", "1")?) && opens(&named("hosted", "2")?));
+    assert_eq!(source.asked.load(Ordering::SeqCst), 1);
+    Ok(())
 }
 
 static TABLE: LazyLock<Arc<KeyTable>> = LazyLock::new(Arc::default);
