@@ -120,6 +120,28 @@ fn a_secret_opens_in_the_header_and_in_the_body(opener: impl Opener) -> Tested {
     assert!(!format!("{body:?}{:?}", bed.authority().caller(&body)?).contains(&secret));
     let wrong = Credentials { client_secret: Some("mcs_guess"), ..body };
     assert!(is_refused(&bed, &bed.authority().caller(&wrong)?));
+    // Identifiers with the characters of the encoding: sent as RFC 6749 has it, or raw.
+    for id in ["a+c", "100%", "a%20d"] {
+        let (_, registered) = (id, bed.authority().register(Client::confidential(id)).wait()?);
+        let secret = registered.client_secret.ok_or("no secret")?.expose().to_owned();
+        let encoded = id.replace('%', "%25").replace('+', "%2B");
+        for spelling in [id, &encoded] {
+            let header = header(spelling, &secret);
+            let credentials =
+                Credentials { authorization: Some(&header), ..Credentials::default() };
+            for client_id in [None, Some(id)] {
+                let named = Credentials { client_id, ..credentials };
+                token(&bed, &bed.authority().caller(&named)?)?;
+            }
+            let other = Credentials { client_id: Some("a b"), ..credentials };
+            assert!(matches!(bed.authority().caller(&other), Err(Error::InvalidRequest(_))));
+        }
+    }
+    // The decoded reading goes first: another client's name opens nothing.
+    bed.register(Client::confidential("a c"))?;
+    let taken = header("a+c", &secret);
+    let credentials = Credentials { authorization: Some(&taken), ..Credentials::default() };
+    assert!(is_refused(&bed, &bed.authority().caller(&credentials)?));
     // Raw and form-encoded spellings of a chosen secret open alike.
     bed.authority().register(Client::confidential("raw").secret("50% + tax = 1/2")).wait()?;
     for spelling in ["50% + tax = 1/2", "50%25+%2B+tax+%3D+1%2F2"] {
