@@ -191,8 +191,10 @@ impl Builder {
     }
 
     /// A key whose private half is elsewhere ([`SigningKey::remote`]), with its signer. It is the
-    /// first key of a new store; of another one it signs if it is the store's newest key, and
-    /// [`Keys::import`](super::Keys::import) makes it that. May be called for several keys.
+    /// first key of a new store. Of a store that has keys it must be one: it signs if it is the
+    /// newest, and [`Keys::import`](super::Keys::import) makes another one that. May be called for
+    /// several keys of a store; opening refuses those that it does not know
+    /// ([`OpenError::UnknownRemoteKey`]).
     pub fn remote_key(mut self, key: SigningKey) -> Builder {
         self.remote_keys.push(key);
         self
