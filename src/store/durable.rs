@@ -347,7 +347,8 @@ impl Inner {
         let published = self.log.published();
         let follower = &self.follower.shared;
         let is_clean = follower.is_hardened() && follower.applied() == published;
-        let high_water = self.log.high_water();
+        // What was forgotten since the last record was is dead by this.
+        let high_water = self.log.high_water().max(self.core.time.mark());
         let path = self.log.storage().path().join(super::superblock::SUPERBLOCK);
         self.log
             .superblock()
