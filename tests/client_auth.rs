@@ -26,6 +26,7 @@ laws![
     a_chosen_secret_is_slow_once_in_a_process,
     two_secrets_open_while_one_follows_the_other,
     a_leaked_secret_is_replaced_at_once,
+    a_secret_that_has_ended_stays_ended_when_the_clock_is_put_back,
     a_secret_opens_without_the_root_key_of_the_one_before,
     an_assertion_of_every_algorithm_opens_once,
     a_used_assertion_stays_used_after_reopening,
@@ -214,6 +215,30 @@ fn two_secrets_open_while_one_follows_the_other(opener: impl Opener) -> Tested {
     let nobody = mintage::ids::ClientId::new("nobody")?;
     let refused = bed.authority().stage_secret(&nobody).wait();
     assert!(matches!(refused, Err(Error::InvalidClient(_))));
+    Ok(())
+}
+
+fn a_secret_that_has_ended_stays_ended_when_the_clock_is_put_back(opener: impl Opener) -> Tested {
+    let mut bed = Bed::new(opener)?;
+    let client = Client::confidential("reports")
+        .authenticates([AuthMethod::ClientSecret, AuthMethod::ClientSecretJwt]);
+    let registered = bed.authority().register(client).wait()?;
+    let old = registered.client_secret.ok_or("no secret")?.expose().to_owned();
+    bed.authority().stage_secret(&registered.client_id).wait()?;
+    bed.authority().promote_secret(&registered.client_id).wait()?;
+    let sent = Caller::secret(&registered.client_id, &*old);
+    token(&bed, &sent)?;
+    // A clock is believed back by a minute.
+    bed.clock.advance(RETIRED_SECRET_SECS + 60);
+    assert!(is_refused(&bed, &sent));
+    for jti in ["1", "2"] {
+        bed.clock.set(START + 10);
+        assert!(is_refused(&bed, &sent));
+        let key = EncodingKey::from_secret(old.as_bytes());
+        let text = encode(&Header::new(Algorithm::HS256), &claims("reports", jti), &key)?;
+        assert!(is_refused(&bed, &Caller::assertion(text)));
+        bed.reopen()?;
+    }
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::channel::Sender;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, PoisonError};
-use crate::time::{Clock, Reading, SystemClock};
+use crate::time::{Clock, Reading, SystemClock, Timestamp};
 
 const LOCK: &str = "LOCK";
 const SLED: &str = "sled";
@@ -216,6 +216,10 @@ impl DurableStore {
 impl Store for DurableStore {
     fn admission(&self) -> Seq {
         self.inner.core.admission()
+    }
+
+    fn now(&self, reading: Reading) -> Timestamp {
+        self.inner.core.now(reading)
     }
 
     fn draw(&self, near: Near<'_>) -> u64 {

@@ -69,7 +69,7 @@ pub use view::{
 use std::fmt;
 use std::future::Future;
 
-use crate::time::Reading;
+use crate::time::{Reading, Timestamp};
 
 /// A number of the one growing counter that orders admissions and revocations (rule: a token lives
 /// while its admission is at least every `revoked_at` above it). Gaps are allowed; numbers are never
@@ -106,6 +106,10 @@ pub trait Store: Send + Sync + 'static {
     /// The counter as it is now. Read it **before** a caller is authenticated: it is the admission
     /// of whatever the request gives birth to.
     fn admission(&self) -> Seq;
+
+    /// The time that it judges by: that of `reading`, but no more than a minute behind what it has
+    /// seen before, also in an earlier run.
+    fn now(&self, reading: Reading) -> Timestamp;
 
     /// Draws an identifier for a family, a grant or a token that will be born near `near`.
     fn draw(&self, near: Near<'_>) -> u64;

@@ -61,6 +61,7 @@ impl<S: Store> Inner<S> {
     ) -> Result<VerifiedAssertion, Error> {
         let (method, keys) = match assertion.is_symmetric() {
             true => {
+                let now = self.now();
                 let live = client.secrets.iter().filter(|kept| kept.is_live(now));
                 let keys: Vec<VerifyingKey> =
                     live.filter_map(|kept| kept.hmac().cloned()).collect();

@@ -157,7 +157,7 @@ impl<S: Store> Inner<S> {
     /// Whether a secret opens a client. For an unknown one a decoy is asked, so that time does not
     /// tell it from a wrong secret.
     fn opens(&self, id: &ClientId, client: &RegisteredClient, text: &str) -> Result<bool, Error> {
-        let now = self.clock.read().unix;
+        let now = self.now();
         let mut given: Option<Given<'_>> = None;
         let mut opens = false;
         for kept in &client.secrets {
@@ -195,7 +195,7 @@ impl<S: Store> Inner<S> {
             return false;
         };
         let Some(client) = self.clients.get(id) else { return false };
-        let now = self.clock.read().unix;
+        let now = self.now();
         let slow = |kept: &KeptSecret| {
             let given = self.given(kept.key_version, id, text.expose());
             given.is_some_and(|given| kept.opens_fast(&given.fast) == Opens::AskSlowly)
