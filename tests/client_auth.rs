@@ -9,13 +9,15 @@ use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use mintage::authority::{
     Answer, AuthMethod, Builder, Caller, Client, Credentials, Error, JWT_BEARER, KeySource,
-    KeyTable, Profile, RETIRED_SECRET_SECS, TokenFormat, TokenRequest,
+    KeyTable, OpenError, Profile, RETIRED_SECRET_SECS, TokenFormat, TokenRequest,
 };
 use mintage::codec::algorithm::Algorithm as Alg;
 use mintage::codec::jwk_set::JwkSet;
 use mintage::codec::keys::SigningKey;
+use mintage::entropy::SeededEntropy;
 use mintage::root_key::RootKey;
-use mintage::store::{Store as _, StoreError};
+use mintage::store::{DurableOptions, Store as _, StoreError};
+use mintage::time::ManualClock;
 use serde_json::{Value, json};
 use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
 
@@ -24,6 +26,7 @@ laws![
     a_chosen_secret_is_slow_once_in_a_process,
     two_secrets_open_while_one_follows_the_other,
     a_leaked_secret_is_replaced_at_once,
+    a_secret_that_has_ended_stays_ended_when_the_clock_is_put_back,
     a_secret_opens_without_the_root_key_of_the_one_before,
     an_assertion_of_every_algorithm_opens_once,
     a_used_assertion_stays_used_after_reopening,
@@ -118,6 +121,28 @@ fn a_secret_opens_in_the_header_and_in_the_body(opener: impl Opener) -> Tested {
     assert!(!format!("{body:?}{:?}", bed.authority().caller(&body)?).contains(&secret));
     let wrong = Credentials { client_secret: Some("mcs_guess"), ..body };
     assert!(is_refused(&bed, &bed.authority().caller(&wrong)?));
+    // Identifiers with the characters of the encoding: sent as RFC 6749 has it, or raw.
+    for id in ["a+c", "100%", "a%20d"] {
+        let (_, registered) = (id, bed.authority().register(Client::confidential(id)).wait()?);
+        let secret = registered.client_secret.ok_or("no secret")?.expose().to_owned();
+        let encoded = id.replace('%', "%25").replace('+', "%2B");
+        for spelling in [id, &encoded] {
+            let header = header(spelling, &secret);
+            let credentials =
+                Credentials { authorization: Some(&header), ..Credentials::default() };
+            for client_id in [None, Some(id)] {
+                let named = Credentials { client_id, ..credentials };
+                token(&bed, &bed.authority().caller(&named)?)?;
+            }
+            let other = Credentials { client_id: Some("a b"), ..credentials };
+            assert!(matches!(bed.authority().caller(&other), Err(Error::InvalidRequest(_))));
+        }
+    }
+    // The decoded reading goes first: another client's name opens nothing.
+    bed.register(Client::confidential("a c"))?;
+    let taken = header("a+c", &secret);
+    let credentials = Credentials { authorization: Some(&taken), ..Credentials::default() };
+    assert!(is_refused(&bed, &bed.authority().caller(&credentials)?));
     // Raw and form-encoded spellings of a chosen secret open alike.
     bed.authority().register(Client::confidential("raw").secret("50% + tax = 1/2")).wait()?;
     for spelling in ["50% + tax = 1/2", "50%25+%2B+tax+%3D+1%2F2"] {
@@ -190,6 +215,30 @@ fn two_secrets_open_while_one_follows_the_other(opener: impl Opener) -> Tested {
     let nobody = mintage::ids::ClientId::new("nobody")?;
     let refused = bed.authority().stage_secret(&nobody).wait();
     assert!(matches!(refused, Err(Error::InvalidClient(_))));
+    Ok(())
+}
+
+fn a_secret_that_has_ended_stays_ended_when_the_clock_is_put_back(opener: impl Opener) -> Tested {
+    let mut bed = Bed::new(opener)?;
+    let client = Client::confidential("reports")
+        .authenticates([AuthMethod::ClientSecret, AuthMethod::ClientSecretJwt]);
+    let registered = bed.authority().register(client).wait()?;
+    let old = registered.client_secret.ok_or("no secret")?.expose().to_owned();
+    bed.authority().stage_secret(&registered.client_id).wait()?;
+    bed.authority().promote_secret(&registered.client_id).wait()?;
+    let sent = Caller::secret(&registered.client_id, &*old);
+    token(&bed, &sent)?;
+    // A clock is believed back by a minute.
+    bed.clock.advance(RETIRED_SECRET_SECS + 60);
+    assert!(is_refused(&bed, &sent));
+    for jti in ["1", "2"] {
+        bed.clock.set(START + 10);
+        assert!(is_refused(&bed, &sent));
+        let key = EncodingKey::from_secret(old.as_bytes());
+        let text = encode(&Header::new(Algorithm::HS256), &claims("reports", jti), &key)?;
+        assert!(is_refused(&bed, &Caller::assertion(text)));
+        bed.reopen()?;
+    }
     Ok(())
 }
 
@@ -474,6 +523,35 @@ impl KeySource for Fetching {
     }
 }
 
+#[test]
+fn keys_that_change_under_one_name_are_asked_for_again() -> Tested {
+    let other = SigningKey::generate(Alg::EdDsa, Some("ed"), &SeededEntropy::new(9))?;
+    let other = other.public_jwk().ok_or("no public key")?.to_json();
+    let source = Arc::new(Fetching {
+        asked: AtomicU32::new(0),
+        old: JwkSet::parse(format!(r#"{{"keys":[{other}]}}"#).as_bytes())?,
+        new: JwkSet::parse(ed25519()?.as_bytes())?,
+    });
+    let builder = mintage::authority::Authority::builder(ISSUER).clock(ManualClock::at(START));
+    let authority = builder.key_source(Arc::clone(&source)).in_memory(support::root())?;
+    let client = |id: &str| Client::confidential(id).authenticates([AuthMethod::PrivateKeyJwt]);
+    authority.register(client("hosted").hosted_keys()).wait()?;
+    authority.register(client("registered").keys(&jwks(&[(Alg::Es256, "ed", P256)])?)).wait()?;
+    let named = |id: &str, jti: &str| {
+        let header = Header { kid: Some("ed".to_owned()), ..Header::new(Algorithm::EdDSA) };
+        let key = EncodingKey::from_ed_pem(ED25519.as_bytes())?;
+        let text = encode(&header, &claims(id, jti), &key)?;
+        Ok::<_, jsonwebtoken::errors::Error>(Caller::assertion(text))
+    };
+    let opens =
+        |caller: &Caller| authority.token(&TokenRequest::client_credentials(caller)).wait().is_ok();
+    assert!(!opens(&named("registered", "0")?));
+    assert_eq!(source.asked.load(Ordering::SeqCst), 0);
+    assert!(opens(&named("hosted", "1")?) && opens(&named("hosted", "2")?));
+    assert_eq!(source.asked.load(Ordering::SeqCst), 1);
+    Ok(())
+}
+
 static TABLE: LazyLock<Arc<KeyTable>> = LazyLock::new(Arc::default);
 
 fn keys_of_the_host_change_under_a_client(opener: impl Opener) -> Tested {
@@ -594,6 +672,35 @@ fn one_client_does_not_fill_the_room_of_all(opener: impl Opener) -> Tested {
     token(&bed, &sign(&with(claims("eager", "3"), "exp", json!(START + 600)))?)?;
     assert_eq!(bed.authority().stats().used, 1);
     Ok(())
+}
+
+#[test]
+fn room_comes_back_without_a_sweep_of_the_host() -> Tested {
+    let opener = support::Memory::default();
+    let bed = Bed::with(opener, |builder| builder.durable(DurableOptions::default().used_max(4)))?;
+    for id in ["eager", "calm"] {
+        bed.register(signing_client(id, &ed25519()?))?;
+    }
+    let assertion =
+        |id: &str, n: u64, exp: u64| sign(&with(claims(id, &n.to_string()), "exp", json!(exp)));
+    for n in 0..2 {
+        token(&bed, &assertion("eager", n, START + 60)?)?;
+    }
+    let busy = |refused| matches!(refused, Err(Error::TemporarilyUnavailable(StoreError::Busy)));
+    assert!(busy(token(&bed, &assertion("eager", 2, START + 60)?)));
+    token(&bed, &assertion("calm", 0, START + 60)?)?;
+    bed.clock.advance(60 + 30 + 300);
+    for n in 3..5 {
+        token(&bed, &assertion("eager", n, START + 900)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_authority_that_could_remember_no_assertion_is_refused() {
+    let builder = mintage::authority::Authority::builder(ISSUER).assertions_max(0);
+    let refused = builder.in_memory(RootKey::from_bytes(1, [7; 32]));
+    assert!(matches!(refused, Err(OpenError::Setting(_))));
 }
 
 fn an_assertion_introspects_and_revokes(opener: impl Opener) -> Tested {

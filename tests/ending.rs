@@ -18,7 +18,7 @@ use mintage::store::{
     DurableStore, Find, Listing, MemoryCheckpointHome, MemoryStore, Near, Outcome, Page, Seq,
     Stats, Storage, Store, StoreError, Swept, Ticket, TokenView, Verb,
 };
-use mintage::time::Reading;
+use mintage::time::{Reading, Timestamp};
 use store_support::gate::GatedStorage;
 use store_support::sim::{Call, Fault, SimStorage};
 use store_support::{clock, options};
@@ -31,7 +31,12 @@ fn over<S: Store>(store: S, seed: u64) -> Result<Authority<S>, Box<dyn std::erro
 
 fn on(storage: impl Storage, seed: u64) -> Result<Authority, Box<dyn std::error::Error>> {
     let home = Arc::new(MemoryCheckpointHome::default());
-    let store = DurableStore::open_on(Arc::new(storage), home, &root(), options(&clock()))?;
+    let store = DurableStore::open_on(
+        Arc::new(storage),
+        home,
+        &root(),
+        options(&clock()).segment_len(1 << 20),
+    )?;
     over(store, seed)
 }
 
@@ -149,6 +154,10 @@ struct Busy {
 impl Store for Busy {
     fn admission(&self) -> Seq {
         self.store.admission()
+    }
+
+    fn now(&self, reading: Reading) -> Timestamp {
+        self.store.now(reading)
     }
 
     fn draw(&self, near: Near<'_>) -> u64 {

@@ -17,7 +17,7 @@ use mintage::store::{
     Find, Listing, MemoryStore, Near, Outcome, Page, RedeemOutcome, Seq, Stats, Store, StoreError,
     Swept, Ticket, TokenView, Verb,
 };
-use mintage::time::{ManualClock, Reading};
+use mintage::time::{ManualClock, Reading, Timestamp};
 use store_support::{TempDir, clock, durable, memory};
 
 /// A store is left before it has grown.
@@ -201,6 +201,10 @@ struct Broken {
 impl Store for Broken {
     fn admission(&self) -> Seq {
         self.store.admission()
+    }
+
+    fn now(&self, reading: Reading) -> Timestamp {
+        self.store.now(reading)
     }
 
     fn draw(&self, near: Near<'_>) -> u64 {

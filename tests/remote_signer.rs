@@ -522,6 +522,36 @@ fn a_remote_key_needs_its_signer_at_every_open_while_it_signs() -> Tested {
 }
 
 #[test]
+fn a_remote_key_that_would_be_ignored_is_refused() -> Tested {
+    let desk = Desk::that(signs);
+    let other = || {
+        let key = SigningKey::generate(Algorithm::EdDsa, Some("other"), &SeededEntropy::new(5))?;
+        let public = key.public_jwk().ok_or("no public key")?.clone();
+        Ok::<_, Box<dyn std::error::Error>>(SigningKey::remote(public, desk.clone())?)
+    };
+    let is_unknown = |opened: Result<(), OpenError>, name: &str| matches!(opened, Err(OpenError::UnknownRemoteKey { kid }) if &*kid == name);
+    let two = builder().remote_key(remote(&desk)?).remote_key(other()?);
+    assert!(is_unknown(two.in_memory(root()).map(drop), "other"));
+    // A store with a key of its own, that gets a remote one, that is retired.
+    let authority = builder().in_memory(root())?;
+    let store = authority.store().clone();
+    let over = |key: SigningKey| {
+        let entropy = SeededEntropy::new(77);
+        builder().entropy(entropy).remote_key(key).with_store(store.clone(), root()).map(drop)
+    };
+    assert!(is_unknown(over(remote(&desk)?), "hsm"));
+    authority.keys().import(remote(&desk)?).wait()?;
+    over(remote(&desk)?)?;
+    let both = builder().remote_key(other()?).remote_key(remote(&desk)?);
+    assert!(is_unknown(both.with_store(store.clone(), root()).map(drop), "other"));
+    authority.keys().generate(Algorithm::EdDsa).wait()?;
+    over(remote(&desk)?)?;
+    authority.keys().retire("hsm").wait()?;
+    assert!(is_unknown(over(remote(&desk)?), "hsm"));
+    Ok(())
+}
+
+#[test]
 fn a_remote_key_can_be_imported_into_a_store_that_has_keys() -> Tested {
     let desk = Desk::that(signs);
     let authority = builder().in_memory(root())?;

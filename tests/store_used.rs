@@ -5,9 +5,11 @@ mod store_support;
 use std::sync::{Arc, Barrier};
 
 use mintage::locator::Digest;
-use mintage::store::{DurableStore, Outcome, Store, UseOnce, UseOnceOutcome, Verb};
+use mintage::store::{DurableStore, Find, Outcome, Store, Target, UseOnce, UseOnceOutcome, Verb};
 use mintage::time::{Clock, ManualClock, Timestamp};
-use store_support::{Bench, START, TempDir, clock, durable, fresh_digest, memory, pair, patiently};
+use store_support::{
+    Bench, START, TempDir, clock, durable, fresh_digest, memory, options, pair, patiently, root,
+};
 
 const OWNER: Digest = Digest([1; 16]);
 const OTHER: Digest = Digest([2; 16]);
@@ -135,6 +137,59 @@ fn a_used_value_stays_used_after_reopening() {
             std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
         }
     }
+}
+
+/// What a sweep has let go of is not new again for an earlier clock, though nothing was written since.
+#[test]
+fn what_was_forgotten_stays_dead_for_an_earlier_clock() {
+    let (dir, clock) = (TempDir::new("used-clock"), clock());
+    let store = durable(dir.path(), &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    let family = bench.issue(&pair("app", "ann")).family;
+    let (jti, expires_at) = (fresh_digest(), Timestamp(START + 60));
+    assert!(bench.revoke(Target::Jwt { jti, expires_at }).is_some());
+    let value = once(fresh_digest(), START + 60, &clock);
+    assert_eq!(apply(&store, value), UseOnceOutcome::First);
+    clock.advance(1_000);
+    assert_eq!(sweep_all(&store, &clock), 1);
+    assert_eq!((store.stats().used, store.stats().denied), (0, 0));
+    store.close().unwrap();
+    drop(store);
+    clock.set(START + 10);
+    let store = durable(dir.path(), &clock).unwrap();
+    let outcome = apply(&store, UseOnce { now: clock.read(), ..value });
+    assert_eq!(outcome, UseOnceOutcome::Expired);
+    let bench = Bench { store: &store, clock: &clock };
+    let admission = store.admission();
+    let find = Find::Jwt { family, generation: 1, admission, jti, expires_at, used: false };
+    assert!(bench.find(find).is_none_or(|view| !view.live));
+    let later = Find::Jwt {
+        family,
+        generation: 1,
+        admission,
+        jti: fresh_digest(),
+        expires_at: Timestamp(START + 5_000),
+        used: false,
+    };
+    assert!(bench.find(later).is_some_and(|view| view.live));
+}
+
+#[test]
+fn one_owner_leaves_room_for_the_others() {
+    let (dir, clock) = (TempDir::new("used-room"), clock());
+    let options = options(&clock).used_max(8);
+    let store = DurableStore::open(dir.path(), &root(), options).unwrap();
+    let of = |owner, n: u64| {
+        let value = once(fresh_digest(), START + n, &clock);
+        apply(&store, UseOnce { owner, owner_max: 100, ..value })
+    };
+    let mut firsts = [OWNER, OTHER, Digest([3; 16])]
+        .map(|owner| (0..8).filter(|_| of(owner, 60) == UseOnceOutcome::First).count());
+    assert_eq!(firsts, [4, 2, 1]);
+    // What has expired gives its room back when it is asked for.
+    clock.advance(60 + 300);
+    firsts[0] = (0..8).filter(|_| of(OWNER, 600) == UseOnceOutcome::First).count();
+    assert_eq!(firsts[0], 4);
 }
 
 /// Segments that hold used values are dropped, and the values stay used.

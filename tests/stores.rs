@@ -18,7 +18,7 @@ use mintage::store::{
     Find, Listing, MemoryStore, Near, Outcome, Page, Revoke, Seq, Stats, Store, StoreError, Swept,
     Ticket, TokenView, Verb,
 };
-use mintage::time::{Clock, ManualClock, Reading};
+use mintage::time::{Clock, ManualClock, Reading, Timestamp};
 use support::{ISSUER, START, Tested, access_token, refresh_token, root};
 
 /// What a [`Moody`] store does instead of its work.
@@ -69,6 +69,10 @@ impl Future for Later {
 impl Store for Moody {
     fn admission(&self) -> Seq {
         self.store.admission()
+    }
+
+    fn now(&self, reading: Reading) -> Timestamp {
+        self.store.now(reading)
     }
 
     fn draw(&self, near: Near<'_>) -> u64 {

@@ -157,7 +157,8 @@ impl Builder {
     }
 
     /// How many unexpired assertions of one issuer are remembered; [`ASSERTIONS_MAX`] by default.
-    /// One that sends more is answered "busy" until some have expired.
+    /// One that sends more is answered "busy" until some have expired. At least 1;
+    /// [`DurableOptions::used_max`] bounds those of all issuers together.
     pub fn assertions_max(mut self, count: u32) -> Builder {
         self.assertions_max = count;
         self
@@ -192,15 +193,17 @@ impl Builder {
     }
 
     /// Settings of the durable store. Its clock and entropy are the authority's, whatever these
-    /// say.
+    /// say. A store in memory takes [`DurableOptions::used_max`] from them.
     pub fn durable(mut self, options: DurableOptions) -> Builder {
         self.durable = options;
         self
     }
 
     /// A key whose private half is elsewhere ([`SigningKey::remote`]), with its signer. It is the
-    /// first key of a new store; of another one it signs if it is the store's newest key, and
-    /// [`Keys::import`](super::Keys::import) makes it that. May be called for several keys.
+    /// first key of a new store. Of a store that has keys it must be one: it signs if it is the
+    /// newest, and [`Keys::import`](super::Keys::import) makes another one that. May be called for
+    /// several keys of a store; opening refuses those that it does not know
+    /// ([`OpenError::UnknownRemoteKey`]).
     pub fn remote_key(mut self, key: SigningKey) -> Builder {
         self.remote_keys.push(key);
         self
@@ -238,6 +241,7 @@ impl Builder {
     /// [`OpenError`], with what is wrong.
     pub fn in_memory(self, root: RootKey) -> Result<Authority<MemoryStore>, OpenError> {
         let store = MemoryStore::new(Arc::clone(&self.clock), &*self.entropy)?;
+        let store = store.used_max(self.durable.used_max);
         self.with_store(store, root)
     }
 
@@ -317,6 +321,9 @@ impl Builder {
         }
         if !(1..=ASSERTION_SECS_MAX).contains(&self.assertion_secs_max) {
             return Err(unusable("the lifetime of assertions"));
+        }
+        if self.assertions_max == 0 {
+            return Err(unusable("no assertion could be remembered"));
         }
         if !(1..=CODE_SECS_MAX).contains(&self.code_secs) {
             return Err(unusable("the lifetime of codes"));

@@ -51,7 +51,7 @@ impl<S: Store> Authority<S> {
     /// ```
     pub fn stage_secret(&self, client_id: &ClientId) -> Ticket<SecretText, Error> {
         let inner = &self.inner;
-        let now = inner.clock.read().unix;
+        let now = inner.now();
         ticket(inner.change_client(client_id, Change::Gives, |client| {
             client.secrets.retain(|kept| kept.is_live(now));
             if client.secrets.len() >= SECRETS_MAX {
@@ -74,7 +74,7 @@ impl<S: Store> Authority<S> {
     /// staged; [`Error::TemporarilyUnavailable`].
     pub fn promote_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
         let inner = &self.inner;
-        let ends_at = inner.clock.read().unix.plus(RETIRED_SECRET_SECS);
+        let ends_at = inner.now().plus(RETIRED_SECRET_SECS);
         ticket(inner.change_client(client_id, Change::Gives, |client| promote(client, ends_at)))
     }
 

@@ -240,7 +240,7 @@ impl<S: Store> Inner<S> {
     ) -> Result<(Vec<KeptSecret>, Option<SecretText>), Error> {
         let keeping = self.keeping(id, settings);
         if let Some(secret) = chosen {
-            let _place = self.slow_room.enter()?;
+            let _place = self.slow_room.register()?;
             return Ok((vec![KeptSecret::chosen(&keeping, secret)?], None));
         }
         if !settings.has_secret() {

@@ -262,6 +262,11 @@ pub enum OpenError {
     Entropy(EntropyError),
     /// A signing key could not be made or read.
     Key(Arc<dyn StdError + Send + Sync>),
+    /// A remote key was given that is none of the store's: import it, or leave it out.
+    UnknownRemoteKey {
+        /// Its `kid`.
+        kid: Box<str>,
+    },
     /// The key that signs is a remote one, and no signer was given for it.
     NoSigner {
         /// Its `kid`.
@@ -282,6 +287,9 @@ impl fmt::Display for OpenError {
             }
             OpenError::Entropy(_) => f.write_str("no signing key could be drawn"),
             OpenError::Key(_) => f.write_str("a signing key cannot be used"),
+            OpenError::UnknownRemoteKey { kid } => {
+                write!(f, "the store has no remote key {kid}: import it once it is open")
+            }
             OpenError::NoSigner { kid } => {
                 write!(f, "the signing key {kid} is a remote one: give its signer to remote_key")
             }

@@ -9,9 +9,15 @@ use std::task::{Context, Poll, Waker};
 use super::Inner;
 use super::error::Error;
 use crate::store::{Find, Listing, Page, Store, StoreError, Ticket, TokenView};
-use crate::time::Reading;
+use crate::time::{Reading, Timestamp};
 
 impl<S: Store> Inner<S> {
+    /// The time that the store judges by: what ended more than a minute ago does not begin again
+    /// when the clock is put back.
+    pub(super) fn now(&self) -> Timestamp {
+        self.store.now(self.clock.read())
+    }
+
     /// Looks a token up and goes on with what the store knows of it: before this returns where the
     /// answer is at hand, inside the ticket otherwise. Dropping a ticket whose lookup is still under
     /// way undoes nothing, since nothing has happened yet.

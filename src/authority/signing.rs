@@ -154,7 +154,7 @@ impl SigningKeys {
         store: &S,
         root: &RootKey,
         entropy: &dyn Entropy,
-        mut remote: Vec<SigningKey>,
+        remote: Vec<SigningKey>,
     ) -> Result<SigningKeys, OpenError> {
         let mut keys = Vec::new();
         for document in documents::all(store, documents::SIGNING_KEY)? {
@@ -170,8 +170,13 @@ impl SigningKeys {
             }
             keys.push((rank, key));
         }
+        let mut remote = remote.into_iter();
         if keys.is_empty() {
-            let key = match remote.pop() {
+            let first = remote.next();
+            if let Some(other) = remote.next() {
+                return Err(OpenError::UnknownRemoteKey { kid: other.kid().into() });
+            }
+            let key = match first {
                 Some(key) => key,
                 None => SigningKey::generate(FIRST_ALGORITHM, None, entropy).map_err(key_error)?,
             };
@@ -179,15 +184,23 @@ impl SigningKeys {
             keys.push((1, key));
         }
         keys.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        let remote: Vec<SigningKey> = remote.collect();
+        let is_given =
+            |key: &SigningKey, given: &SigningKey| key.public_jwk() == given.public_jwk();
+        let unknown = remote.iter().find(|given| !keys.iter().any(|(_, key)| is_given(key, given)));
+        let unknown = unknown.map(|key| OpenError::UnknownRemoteKey { kid: key.kid().into() });
         let mut keys = keys.into_iter();
         let (rank, active) = keys.next().ok_or(UNREADABLE)?;
         let active = match active.is_without_signer() {
             true => remote
                 .into_iter()
-                .find(|key| key.public_jwk() == active.public_jwk())
+                .find(|given| is_given(&active, given))
                 .ok_or_else(|| OpenError::NoSigner { kid: active.kid().into() })?,
             false => active,
         };
+        if let Some(unknown) = unknown {
+            return Err(unknown);
+        }
         let mut ring = Keyring::new(active);
         for (_, key) in keys {
             ring = ring.with_retired(key.verifying_key()).map_err(|_| UNREADABLE)?;

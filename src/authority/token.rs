@@ -110,7 +110,9 @@ impl<S: Store> Authority<S> {
     ///
     /// # Durability
     /// The ticket resolves when the tokens, and the spending of a refresh token, are on stable
-    /// storage; a replay is answered when its family's death is. Dropping the ticket undoes nothing.
+    /// storage; a replay is answered when its family's death is. Dropping the ticket undoes nothing;
+    /// with a remote signing key ([`SigningKey::remote`](crate::codec::keys::SigningKey::remote)), a
+    /// ticket of a JWT that is dropped before the signature is there leaves nothing and spends nothing.
     ///
     /// # Errors
     /// [`Error::InvalidClient`] when the caller does not authenticate;

@@ -16,7 +16,7 @@ use super::superblock::SuperblockFile;
 use super::ticket::Ticket;
 use super::{
     DiskStorage, Find, Listing, Near, Outcome, Page, Revoke, Seq, Stats, Storage, Store,
-    StoreError, Swept, Target, TokenView, Verb,
+    StoreError, Swept, Target, TokenView, USED_MAX, Verb,
 };
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::root_key::RootKey;
@@ -24,7 +24,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::channel::Sender;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, PoisonError};
-use crate::time::{Clock, Reading, SystemClock};
+use crate::time::{Clock, Reading, SystemClock, Timestamp};
 
 const LOCK: &str = "LOCK";
 const SLED: &str = "sled";
@@ -34,6 +34,7 @@ const SLED: &str = "sled";
 pub struct DurableOptions {
     pub(super) segment_len: usize,
     pub(super) resident_tokens_max: u64,
+    pub(crate) used_max: u32,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
 }
@@ -43,6 +44,7 @@ impl std::fmt::Debug for DurableOptions {
         f.debug_struct("DurableOptions")
             .field("segment_len", &self.segment_len)
             .field("resident_tokens_max", &self.resident_tokens_max)
+            .field("used_max", &self.used_max)
             .finish_non_exhaustive()
     }
 }
@@ -52,6 +54,7 @@ impl Default for DurableOptions {
         DurableOptions {
             segment_len: 16 * 1024 * 1024,
             resident_tokens_max: 16_000_000,
+            used_max: USED_MAX,
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy::new()),
         }
@@ -72,6 +75,16 @@ impl DurableOptions {
     #[must_use]
     pub fn resident_tokens_max(mut self, tokens: u64) -> DurableOptions {
         self.resident_tokens_max = tokens;
+        self
+    }
+
+    /// How many values that may be used once, such as the `jti` of assertions, are remembered until
+    /// they expire, of all owners together (default [`USED_MAX`]). Each costs some 100 bytes of
+    /// memory. One owner is given at most as many as it leaves to all others, so that none fills the
+    /// room alone; beyond that, a use is answered [`StoreError::Busy`].
+    #[must_use]
+    pub fn used_max(mut self, values: u32) -> DurableOptions {
+        self.used_max = values;
         self
     }
 
@@ -205,6 +218,10 @@ impl Store for DurableStore {
         self.inner.core.admission()
     }
 
+    fn now(&self, reading: Reading) -> Timestamp {
+        self.inner.core.now(reading)
+    }
+
     fn draw(&self, near: Near<'_>) -> u64 {
         self.inner.core.draw(near)
     }
@@ -334,7 +351,8 @@ impl Inner {
         let published = self.log.published();
         let follower = &self.follower.shared;
         let is_clean = follower.is_hardened() && follower.applied() == published;
-        let high_water = self.log.high_water();
+        // What was forgotten since the last record was is dead by this.
+        let high_water = self.log.high_water().max(self.core.time.mark());
         let path = self.log.storage().path().join(super::superblock::SUPERBLOCK);
         self.log
             .superblock()

@@ -8,11 +8,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::checkpoint::{CheckpointError, CheckpointHome};
+use super::core::HORIZON_SLACK_SECS;
 use super::feed::revocation_in;
 use super::log::Log;
 use super::packed::{Packed, RowChange};
 use super::record::{Record, TokenRow};
 use super::recovery::{LogReader, each_record};
+use super::superblock::SUPERBLOCK;
 use super::view::RevokedScope;
 use super::{Lsn, StoreError};
 use crate::locator::{Digest, Locator};
@@ -23,6 +25,8 @@ use crate::time::{Clock, Timestamp};
 
 /// Cold reads that may wait at a time; one more is answered `Busy`.
 pub(crate) const READS_MAX: usize = 4_096;
+/// The most rows that one step forgets.
+const GONE_STEP_MAX: usize = 1_024;
 /// Bytes of the log that one step applies.
 const STEP_LEN: usize = 512 * 1024;
 /// How long a cold read waits for a checkpoint that is being rebuilt.
@@ -264,8 +268,15 @@ impl Follower {
         let Some(table) = &mut self.table else {
             return Err(CheckpointError::Damaged("it could not be opened"));
         };
-        let mut changes: Vec<RowChange> =
-            self.gone.try_iter().take(1_024).map(RowChange::Remove).collect();
+        let mut gone: Vec<Record> = self.gone.try_iter().take(GONE_STEP_MAX).collect();
+        if let Some(mark) = gone.iter().filter_map(dead_by).max()
+            && let Err(error) = self.log.keep_time(mark)
+        {
+            // The rows stay in the table; they are met and let go of after the next open.
+            self.state.note_error(StoreError::io("write", SUPERBLOCK)(error));
+            gone.retain(|row| dead_by(row).is_none());
+        }
+        let mut changes: Vec<RowChange> = gone.into_iter().map(RowChange::Remove).collect();
         let mut upto = table.position();
         let mut len = 0;
         while upto < published && len < STEP_LEN {
@@ -362,6 +373,16 @@ impl Follower {
         // The high-water mark of the log, which a clock that jumped cannot rush.
         let mark = self.log.high_water().min(self.clock.read().unix);
         table.drop_expired(Timestamp(mark.0), REGIONS_DROPPED_MAX).map(drop)
+    }
+}
+
+/// The time that must be durable before a row is forgotten: until then an earlier clock would make
+/// its value new, or its token alive.
+fn dead_by(gone: &Record) -> Option<Timestamp> {
+    match gone {
+        Record::Used(row) => Some(row.expires_at.plus(HORIZON_SLACK_SECS)),
+        Record::Deny(row) => Some(row.expires_at.plus(HORIZON_SLACK_SECS)),
+        _ => None,
     }
 }
 

@@ -206,7 +206,7 @@ impl Keeper {
         }
         let storage = self.log.storage();
         let path = storage.path().join(super::superblock::SUPERBLOCK);
-        self.log.drop_first(first).map_err(StoreError::io("write", path))?;
+        self.log.drop_first(first, mark).map_err(StoreError::io("write", path))?;
         let name = segment_name(first);
         storage
             .remove(&name)

@@ -395,11 +395,26 @@ impl Log {
         !queue.is_held || queue.pending.len() > 1 || queue.pending.front().is_some_and(is_long)
     }
 
-    /// Drops the first segment from the list; its file may go once this is on disk.
-    pub(crate) fn drop_first(&self, first: u64) -> io::Result<()> {
-        self.superblock().update(|state| state.first_segment = first + 1)?;
+    /// Drops the first segment from the list; its file may go once this is on disk. What was not
+    /// written again is dead by `mark`.
+    pub(crate) fn drop_first(&self, first: u64, mark: Timestamp) -> io::Result<()> {
+        self.superblock().update(|state| {
+            state.first_segment = first + 1;
+            state.high_water = state.high_water.max(mark);
+        })?;
         self.first.store(first + 1, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Makes `mark` durable, before something is forgotten that only the time keeps from being taken
+    /// again: an open goes on from it, whatever the clock shows then.
+    pub(crate) fn keep_time(&self, mark: Timestamp) -> io::Result<()> {
+        let mut superblock = self.superblock();
+        if mark <= superblock.state.high_water {
+            return Ok(());
+        }
+        let mark = mark.max(self.high_water());
+        superblock.update(|state| state.high_water = state.high_water.max(mark))
     }
 
     /// Waits until nobody writes, and commits what may still be queued.

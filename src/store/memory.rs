@@ -41,11 +41,23 @@ impl MemoryStore {
         let core = Core::new(Nowhere { next: AtomicU64::new(1) }, key, 1, time);
         Ok(MemoryStore { core: Arc::new(core), clock })
     }
+
+    /// How many values that may be used once are remembered at a time, as
+    /// [`DurableOptions::used_max`](super::DurableOptions::used_max) has it.
+    #[must_use]
+    pub fn used_max(self, values: u32) -> MemoryStore {
+        self.core.used_mut().set_max(values);
+        self
+    }
 }
 
 impl Store for MemoryStore {
     fn admission(&self) -> Seq {
         self.core.admission()
+    }
+
+    fn now(&self, reading: Reading) -> Timestamp {
+        self.core.now(reading)
     }
 
     fn draw(&self, near: Near<'_>) -> u64 {

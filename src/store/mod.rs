@@ -56,6 +56,7 @@ pub use memory_checkpoint::MemoryCheckpointHome;
 pub use put::DOCUMENT_LEN_MAX;
 pub use storage::{DiskStorage, Storage, StorageFile};
 pub use ticket::Ticket;
+pub use used::USED_MAX;
 pub use verb::{
     AccessBirth, CodeBirth, CodeOutcome, CodeUse, Find, Issue, IssueOutcome, Mint, Near, Outcome,
     Pair, PairPolicy, Put, Redeem, RedeemOutcome, RefreshBirth, Revoke, Target, UseOnce,
@@ -68,7 +69,7 @@ pub use view::{
 use std::fmt;
 use std::future::Future;
 
-use crate::time::Reading;
+use crate::time::{Reading, Timestamp};
 
 /// A number of the one growing counter that orders admissions and revocations (rule: a token lives
 /// while its admission is at least every `revoked_at` above it). Gaps are allowed; numbers are never
@@ -105,6 +106,10 @@ pub trait Store: Send + Sync + 'static {
     /// The counter as it is now. Read it **before** a caller is authenticated: it is the admission
     /// of whatever the request gives birth to.
     fn admission(&self) -> Seq;
+
+    /// The time that it judges by: that of `reading`, but no more than a minute behind what it has
+    /// seen before, also in an earlier run.
+    fn now(&self, reading: Reading) -> Timestamp;
 
     /// Draws an identifier for a family, a grant or a token that will be born near `near`.
     fn draw(&self, near: Near<'_>) -> u64;

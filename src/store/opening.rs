@@ -84,6 +84,7 @@ impl Opening<'_> {
         let high_water = recovered.high_water.max(self.superblock.state.high_water);
         let now = self.now();
         core.time = HighWater::resume(high_water, now);
+        core.used_mut().set_max(self.options.used_max);
         core.opened = Opened { at: core.time.now(now), last_durable: high_water, lsn: end };
         core.begin_block(block);
         self.start(core, (table, is_rebuilt), recovered, chain_key, block, (gone, gone_rows))

@@ -13,8 +13,8 @@ use crate::locator::Digest;
 use crate::sync::HashMap;
 use crate::time::Timestamp;
 
-/// The most values remembered, of all owners together.
-const USED_MAX: usize = 1 << 20;
+/// The most values remembered of all owners together, unless a host says otherwise: some 100 MB.
+pub const USED_MAX: u32 = 1 << 20;
 
 struct UsedEntry {
     row: UsedRow,
@@ -22,11 +22,29 @@ struct UsedEntry {
 }
 
 /// Every value that was used and has not expired.
-#[derive(Default)]
 pub(crate) struct Used {
     rows: HashMap<Digest, UsedEntry>,
     /// How many of `rows` an owner has.
     owned: HashMap<Digest, u32>,
+    max: usize,
+    /// None of `rows` expires before.
+    earliest: Timestamp,
+}
+
+/// Whether one more value may be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// The owner has its share.
+    Owned,
+    Full,
+}
+
+impl Default for Used {
+    fn default() -> Used {
+        let (rows, owned) = (HashMap::default(), HashMap::default());
+        Used { rows, owned, max: USED_MAX as usize, earliest: Timestamp::NEVER }
+    }
 }
 
 impl Used {
@@ -34,7 +52,24 @@ impl Used {
         self.rows.len()
     }
 
+    pub(crate) fn set_max(&mut self, max: u32) {
+        self.max = usize::try_from(max).unwrap_or(usize::MAX).max(1);
+    }
+
+    /// An owner has at most as many as are left for everybody else: however many one uses, half of
+    /// what there was before it stays free.
+    fn room(&self, owner: &Digest, owner_max: u32) -> Room {
+        let left = self.max.saturating_sub(self.rows.len());
+        let held = self.owned.get(owner).copied().unwrap_or(0);
+        match left {
+            0 => Room::Full,
+            _ if held >= owner_max || held as usize >= left => Room::Owned,
+            _ => Room::Free,
+        }
+    }
+
     fn insert(&mut self, row: UsedRow, lsn: Lsn) {
+        self.earliest = self.earliest.min(row.expires_at);
         if self.rows.insert(row.digest, UsedEntry { row, lsn }).is_none() {
             *self.owned.entry(row.owner).or_default() += 1;
         }
@@ -49,7 +84,11 @@ impl Used {
 
     /// Lets go of what has expired by `mark`, and hands it to `gone`.
     fn sweep(&mut self, mark: Timestamp, mut gone: impl FnMut(UsedRow)) {
+        if mark < self.earliest.plus(HORIZON_SLACK_SECS) {
+            return;
+        }
         let owned = &mut self.owned;
+        let mut earliest = Timestamp::NEVER;
         self.rows.retain(|_, entry| {
             let row = entry.row;
             let stays = mark < row.expires_at.plus(HORIZON_SLACK_SECS);
@@ -58,9 +97,12 @@ impl Used {
                     *count = count.saturating_sub(1);
                 }
                 gone(row);
+            } else {
+                earliest = earliest.min(row.expires_at);
             }
             stays
         });
+        self.earliest = earliest;
         owned.retain(|_, count| *count > 0);
     }
 
@@ -97,11 +139,16 @@ impl<J: Journal> Core<J> {
             // It may have been used and forgotten.
             return refused(UseOnceOutcome::Expired);
         }
-        if used.owned.get(&once.owner).is_some_and(|count| *count >= once.owner_max) {
-            return refused(UseOnceOutcome::Full);
+        let mut room = used.room(&once.owner, once.owner_max);
+        if room != Room::Free {
+            // Nobody may have swept since some of them expired.
+            self.forget_used(&mut used, self.time.observe(once.now));
+            room = used.room(&once.owner, once.owner_max);
         }
-        if used.len() >= USED_MAX {
-            return Err(StoreError::Busy);
+        match room {
+            Room::Free => {}
+            Room::Owned => return refused(UseOnceOutcome::Full),
+            Room::Full => return Err(StoreError::Busy),
         }
         let row = UsedRow { owner: once.owner, digest: once.digest, expires_at: once.expires_at };
         let appended = self.append(&[Record::Used(row)], Lane::Redeem)?;
@@ -111,8 +158,12 @@ impl<J: Journal> Core<J> {
 
     /// Lets go of expired values; says how many.
     pub(crate) fn sweep_used(&self, mark: Timestamp) -> u64 {
+        self.forget_used(&mut self.used_mut(), mark)
+    }
+
+    fn forget_used(&self, used: &mut Used, mark: Timestamp) -> u64 {
         let mut swept = 0;
-        self.used_mut().sweep(mark, |row| {
+        used.sweep(mark, |row| {
             swept += 1;
             self.journal.forget(&Record::Used(row));
         });
@@ -143,6 +194,24 @@ mod tests {
         assert_eq!(used.owned.get(&Digest([1; 16])), Some(&1));
         used.sweep(Timestamp::NEVER, |_| {});
         assert!(used.rows.is_empty() && used.owned.is_empty());
+    }
+
+    #[test]
+    fn no_owner_takes_more_than_it_leaves() {
+        let mut used = Used::default();
+        used.set_max(16);
+        let mut held = [0; 4];
+        for (owner, held) in (0..).zip(&mut held) {
+            while used.room(&Digest([owner; 16]), 100) == Room::Free {
+                *held += 1;
+                used.redo(row(owner, owner * 16 + *held, 10), Lsn(1));
+            }
+        }
+        assert_eq!(held, [8, 4, 2, 1]);
+        assert_eq!(used.room(&Digest([9; 16]), 100), Room::Free);
+        assert_eq!(used.room(&Digest([9; 16]), 0), Room::Owned);
+        used.redo(row(9, 200, 10), Lsn(1));
+        assert_eq!(used.room(&Digest([10; 16]), 100), Room::Full);
     }
 
     #[test]

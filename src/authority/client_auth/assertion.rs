@@ -61,6 +61,7 @@ impl<S: Store> Inner<S> {
     ) -> Result<VerifiedAssertion, Error> {
         let (method, keys) = match assertion.is_symmetric() {
             true => {
+                let now = self.now();
                 let live = client.secrets.iter().filter(|kept| kept.is_live(now));
                 let keys: Vec<VerifyingKey> =
                     live.filter_map(|kept| kept.hmac().cloned()).collect();
@@ -73,8 +74,12 @@ impl<S: Store> Inner<S> {
         }
         let kid = assertion.said_kid().map(str::to_owned);
         match self.assertions.verify(assertion, &keys, now) {
-            // The client may have changed its keys: the host may know newer ones.
-            Err(AssertionError::UnknownKey) if method == AuthMethod::PrivateKeyJwt => {
+            // The client may have changed its keys, under the same names too: the host may know newer
+            // ones.
+            Err(AssertionError::UnknownKey | AssertionError::BadSignature)
+                if method == AuthMethod::PrivateKeyJwt
+                    && matches!(client.settings.keys, Some(ClientKeys::Hosted(_))) =>
+            {
                 let keys = self.keys_of(client, Some(kid.as_deref().unwrap_or_default()));
                 let again = self.assertions.read(text.expose()).map_err(refused)?;
                 self.assertions.verify(again, &keys, now).map_err(refused)

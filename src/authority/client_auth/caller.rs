@@ -11,6 +11,8 @@ use crate::secret::SecretText;
 pub struct Caller {
     /// A malformed one is refused like an unknown one; `None` where the assertion says who it is.
     pub(super) client_id: Option<Result<ClientId, IdError>>,
+    /// How else the identifier may have been meant.
+    pub(super) raw_id: Option<ClientId>,
     pub(super) proof: Proof,
     /// SHA-256 thumbprint of the certificate of the connection.
     pub(super) certificate: Option<[u8; 32]>,
@@ -38,7 +40,8 @@ impl Caller {
     #[must_use]
     pub fn public(client_id: impl AsRef<str>) -> Caller {
         let client_id = Some(ClientId::new(client_id));
-        Caller { client_id, proof: Proof::None, certificate: None, address: None }
+        let proof = Proof::None;
+        Caller { client_id, raw_id: None, proof, certificate: None, address: None }
     }
 
     /// A client with an assertion (RFC 7523 section 2.2), signed with its key or its secret. The
@@ -46,7 +49,7 @@ impl Caller {
     #[must_use]
     pub fn assertion(assertion: impl Into<String>) -> Caller {
         let proof = Proof::Assertion(SecretText::new(assertion));
-        Caller { client_id: None, proof, certificate: None, address: None }
+        Caller { client_id: None, raw_id: None, proof, certificate: None, address: None }
     }
 
     /// A client with the certificate of its connection (RFC 8705 section 2.2), given by its SHA-256
@@ -60,6 +63,18 @@ impl Caller {
     #[must_use]
     pub fn with_certificate(self, thumbprint: [u8; 32]) -> Caller {
         Caller { certificate: Some(thumbprint), ..self }
+    }
+
+    /// Settles how its identifier was meant: as it stands where that is the only one that is known.
+    pub(super) fn meant(mut self, is_known: impl Fn(&ClientId) -> bool) -> Caller {
+        let decoded = self.client_id.as_ref().and_then(|id| id.as_ref().ok());
+        let raw = self.raw_id.take().filter(|raw| is_known(raw));
+        match raw {
+            Some(raw) if !decoded.is_some_and(is_known) => {
+                Caller { client_id: Some(Ok(raw)), ..self }
+            }
+            _ => self,
+        }
     }
 
     /// Where the request comes from. A client with address ranges is refused without it.

@@ -61,7 +61,8 @@ impl<S: Store> Authority<S> {
     /// assertion.
     ///
     /// In the header, identifier and secret are form-encoded (RFC 6749 section 2.3.1). Many clients
-    /// send them raw: where both readings differ, either may be the secret.
+    /// send them raw: where both readings differ, either may be the secret, and the raw identifier
+    /// counts where no client has the decoded one.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] for more than one method and for a `client_id` that is not that of
@@ -91,7 +92,8 @@ impl<S: Store> Authority<S> {
     /// # }
     /// ```
     pub fn caller(&self, credentials: &Credentials<'_>) -> Result<Caller, Error> {
-        credentials.caller(self.inner.profile)
+        let caller = credentials.caller(self.inner.profile)?;
+        Ok(caller.meant(|id| self.inner.clients.get(id).is_some()))
     }
 }
 
@@ -124,12 +126,14 @@ impl Credentials<'_> {
 
     fn of_header(&self, header: &str) -> Result<Caller, Error> {
         let caller = basic(header)?;
-        let other =
-            |id: &str| ClientId::new(id).ok() != caller.client_id.clone().and_then(Result::ok);
-        if self.client_id.filter(|id| !id.is_empty()).is_some_and(other) {
+        let Some(id) = self.client_id.filter(|id| !id.is_empty()) else { return Ok(caller) };
+        let named = ClientId::new(id);
+        let is_that = |id: Option<&ClientId>| id.is_some() && id == named.as_ref().ok();
+        let decoded = caller.client_id.as_ref().and_then(|id| id.as_ref().ok());
+        if !is_that(decoded) && !is_that(caller.raw_id.as_ref()) {
             return Err(Error::InvalidRequest(Reason::new("client_id is not that of the header")));
         }
-        Ok(caller)
+        Ok(Caller { client_id: Some(named), raw_id: None, ..caller })
     }
 
     fn of_assertion(&self) -> Result<Caller, Error> {
@@ -159,7 +163,9 @@ fn basic(header: &str) -> Result<Caller, Error> {
         zeroize::Zeroizing::new(bytes.map_err(|_| refuse("the Basic header is no base64"))?);
     let text = std::str::from_utf8(&bytes).map_err(|_| refuse("the Basic header is no UTF-8"))?;
     let (id, secret) = text.split_once(':').ok_or_else(|| refuse("no colon in the header"))?;
+    let raw_id = id;
     let id = form_decoded(id).unwrap_or(Cow::Borrowed(id));
+    let raw_id = ClientId::new(raw_id).ok().filter(|raw| raw.as_str() != id);
     // RFC 6749 section 2.3.1: "The client MAY omit the parameter if the client secret is an empty
     // string": a public client, then.
     let proof = match form_decoded(secret) {
@@ -169,7 +175,7 @@ fn basic(header: &str) -> Result<Caller, Error> {
         }
         _ => Proof::Secret(SecretText::new(secret), None),
     };
-    Ok(Caller { proof, ..Caller::public(id) })
+    Ok(Caller { proof, raw_id, ..Caller::public(id) })
 }
 
 /// A text in `application/x-www-form-urlencoded`, decoded once; `None` when it is not that.

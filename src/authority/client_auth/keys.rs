@@ -13,9 +13,9 @@ pub trait KeySource: Send + Sync + 'static {
     /// none.
     ///
     /// It is asked a second time, with `unknown_kid`, when an assertion names a key that the first
-    /// answer lacks: the owner may have changed its keys, so the host may fetch them again. **Anybody
-    /// can send an assertion with any `kid`**: the host limits how often it fetches, whatever it is
-    /// asked.
+    /// answer lacks, or is signed by none of them: the owner may have changed its keys, so the host
+    /// may fetch them again. **Anybody can send an assertion with any `kid` and any signature**: the
+    /// host limits how often it fetches, whatever it is asked.
     ///
     /// # Blocks
     /// The call is made on the thread of the request, before a ticket is returned. A source that has

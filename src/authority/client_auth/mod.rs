@@ -10,6 +10,7 @@ mod credentials;
 mod keys;
 mod method;
 mod secret;
+mod slow_room;
 
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ pub use method::AuthMethod;
 pub use secret::{CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX};
 
 pub(super) use keys::ClientKeys;
-pub(super) use secret::{Keeping, KeptSecret, SECRETS_MAX, SecretForm, SlowRoom};
+pub(super) use secret::{Keeping, KeptSecret, SECRETS_MAX, SecretForm};
+pub(super) use slow_room::SlowRoom;
 
 use caller::Proof;
 use secret::Opens;
@@ -52,7 +54,9 @@ impl<S: Store> Authority<S> {
     /// Whether authenticating `caller` takes an Argon2id computation: some 20 ms of a core and
     /// 19 MiB, on the thread that makes the request. It does for a client with a secret that somebody
     /// chose, until that has opened once in this process. Make such a request on a thread that may
-    /// block; at most two run at a time, and others are answered "busy".
+    /// block; at most two run at a time, one for each client, and others are answered "busy". After
+    /// some wrong secrets in a row a client's next one is computed only after a pause, of two seconds
+    /// at most.
     #[must_use]
     pub fn is_slow(&self, caller: &Caller) -> bool {
         self.inner.is_slow(caller)
@@ -153,7 +157,7 @@ impl<S: Store> Inner<S> {
     /// Whether a secret opens a client. For an unknown one a decoy is asked, so that time does not
     /// tell it from a wrong secret.
     fn opens(&self, id: &ClientId, client: &RegisteredClient, text: &str) -> Result<bool, Error> {
-        let now = self.clock.read().unix;
+        let now = self.now();
         let mut given: Option<Given<'_>> = None;
         let mut opens = false;
         for kept in &client.secrets {
@@ -170,8 +174,10 @@ impl<S: Store> Inner<S> {
                 Opens::No => false,
                 Opens::AskSlowly if opens => false,
                 Opens::AskSlowly => {
-                    let _place = self.slow_room.enter()?;
-                    kept.opens_slowly(&self.derive, given.text, &given.fast)?
+                    let place = self.slow_room.guess(id, self.clock.read().elapsed)?;
+                    let opens = kept.opens_slowly(&self.derive, given.text, &given.fast)?;
+                    place.judged(opens, self.clock.read().elapsed);
+                    opens
                 }
             };
             opens |= found;
@@ -195,7 +201,7 @@ impl<S: Store> Inner<S> {
             return false;
         };
         let Some(client) = self.clients.get(id) else { return false };
-        let now = self.clock.read().unix;
+        let now = self.now();
         let slow = |kept: &KeptSecret| {
             let given = self.given(kept.key_version, id, text.expose());
             given.is_some_and(|given| kept.opens_fast(&given.fast) == Opens::AskSlowly)

@@ -16,8 +16,6 @@ use crate::entropy::{Entropy, random};
 use crate::ids::ClientId;
 use crate::root_key::RootKey;
 use crate::secret::{SecretBytes, SecretText};
-use crate::store::StoreError;
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::Timestamp;
 
 /// The longest client secret that is looked at, in bytes.
@@ -27,8 +25,6 @@ pub const CHOSEN_SECRET_LEN_MIN: usize = 8;
 /// The most secrets of one client that open at a time.
 pub(in crate::authority) const SECRETS_MAX: usize = 2;
 
-/// The most Argon2id computations at a time: each takes 19 MiB and a core for some 20 ms.
-const SLOW_HASHES_MAX: u64 = 2;
 /// Argon2id as OWASP recommends it: 19 MiB, 2 passes, 1 lane.
 const MEMORY_KIB: u32 = 19 * 1_024;
 const PASSES: u32 = 2;
@@ -191,26 +187,6 @@ impl Keeping<'_> {
     }
 }
 
-/// Room for slow computations: when it is taken, a caller is told to come back, and nobody waits.
-#[derive(Default)]
-pub(in crate::authority) struct SlowRoom(AtomicU64);
-
-pub(in crate::authority) struct SlowPlace<'a>(&'a SlowRoom);
-
-impl SlowRoom {
-    pub(in crate::authority) fn enter(&self) -> Result<SlowPlace<'_>, Error> {
-        let taken = self.0.fetch_add(1, Ordering::SeqCst);
-        let place = SlowPlace(self);
-        if taken < SLOW_HASHES_MAX { Ok(place) } else { Err(StoreError::Busy.into()) }
-    }
-}
-
-impl Drop for SlowPlace<'_> {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 fn argon2id(
     derive: &DeriveKeys,
     version: u8,
@@ -274,19 +250,6 @@ mod tests {
         // The directory alone does not say: the key is part of the computation.
         let other = DeriveKeys::new(&RootKey::from_bytes(1, [8; 32]));
         assert!(!kept.opens_slowly(&other, "correct horse", &right)?);
-        Ok(())
-    }
-
-    #[test]
-    fn slow_computations_are_few_at_a_time() -> Tested {
-        let room = SlowRoom::default();
-        let first = room.enter()?;
-        let second = room.enter()?;
-        assert!(matches!(room.enter(), Err(Error::TemporarilyUnavailable(StoreError::Busy))));
-        drop(first);
-        let third = room.enter()?;
-        drop((second, third));
-        assert_eq!(room.0.load(Ordering::SeqCst), 0);
         Ok(())
     }
 }
