@@ -50,7 +50,7 @@ pub(crate) fn claims() -> AccessClaims<'static> {
         scope: SCOPE,
         issued_at: Timestamp(1_700_000_000),
         not_before: Some(Timestamp(1_700_000_000)),
-        expires_at: Timestamp(1_700_003_600),
+        expires_at: Timestamp(4_000_000_000),
         jti: JTI,
         extra: &Session,
     }
