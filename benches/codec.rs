@@ -1,202 +1,138 @@
-//! What a token costs over the bare primitive: `ring` signs or verifies the same bytes, `mintage`
-//! does the whole token (claims written, or header, signature, claims, issuer, audience and times
-//! checked). The ratio of the two is the figure that counts.
+//! What a token costs over the bare primitive: `ring` and `aws-lc` sign or verify the same bytes,
+//! `mintage` does the whole token (claims written; or header, signature, claims, issuer, audience,
+//! type and times checked). The ratio of the two is the figure that counts.
+//!
+//! ```text
+//! cargo bench --bench codec                          each contender by itself
+//! cargo bench --bench codec -- --ratios              contenders taking turns, and the ratios
+//! cargo bench --bench codec --features aws-lc-rs     with the second backend
+//! ```
 
-#[path = "support/cpu_time.rs"]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 mod support;
 
-use std::error::Error;
 use std::hint::black_box;
+use std::process::ExitCode;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use mintage::codec::algorithm::Algorithm;
-use mintage::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims};
 use mintage::codec::handle::{HandleBuf, HandleKeys, HandleKind};
-use mintage::codec::jws::{Scratch, SignError, Verifier};
-use mintage::codec::keyring::Keyring;
-use mintage::codec::keys::SigningKey;
+#[cfg(feature = "aws-lc-rs")]
+use mintage::codec::keys::Backend;
 use mintage::ids::OrgId;
 use mintage::locator::Locator;
 use mintage::root_key::RootKey;
 use mintage::secret::SecretBytes;
-use mintage::time::Timestamp;
-use ring::rand::SystemRandom;
-use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use ring::{hmac, rsa};
+use support::cpu_time::{CpuTime, ONE};
+use support::{Made, Tokens, claims};
 
-use support::{CpuTime, ONE};
+/// How many turns each contender gets for a ratio, and how long one takes.
+const ROUNDS: usize = 61;
+const TURN_NANOS: f64 = 3e6;
+/// What the whole verification of an HS256 token may cost over its primitive if it costs more than its
+/// share.
+const HS256_VERIFY_NANOS: f64 = 200.0;
 
-type Made<T> = Result<T, Box<dyn Error>>;
+type Contender = (&'static str, Box<dyn FnMut() -> bool>);
+/// The name of an operation's group, and who does it.
+type Operation = (String, Vec<Contender>);
 
-const NOW: Timestamp = Timestamp(1_700_000_100);
-const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
-const RSA_PEM: &str = include_str!("../tests/data/rsa2048.pk8.pem");
-
-struct Session;
-
-impl ExtraClaims for Session {
-    fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
-        claims.str("sid", "0f8fad5b-d9cb-469f-a165-70867728950e")
+/// What an operation may cost, in the costs of its primitive.
+fn limit(group: &str) -> f64 {
+    match group {
+        "sign/HS256" => 1.15,
+        "verify/HS256" => 1.45,
+        _ => 1.05,
     }
 }
 
-/// 328 bytes of JSON, as an authority with usual names would write.
-fn claims() -> AccessClaims<'static> {
-    AccessClaims {
-        issuer: "https://login.example.com",
-        subject: "005xx000001Sv6AAAS",
-        audience: &["https://api.example.com"],
-        client_id: "3MVG9lKcPoNINVBIPJjdw1J9LLM82HnFVVX19KY1uA5mu0",
-        scope: "api web refresh_token",
-        issued_at: Timestamp(1_700_000_000),
-        not_before: Some(Timestamp(1_700_000_000)),
-        expires_at: Timestamp(1_700_003_600),
-        jti: "7c9e6679-7425-40de-944b-e07fc1f90ae7",
-        extra: &Session,
-    }
-}
+/// Every operation, which its contenders do on keys of the same material.
+fn operations() -> Made<Vec<Operation>> {
+    let mut operations = Vec::new();
+    for algorithm in Algorithm::ALL {
+        let private = support::private_key(algorithm)?;
+        let bare = || support::bare_ring::Bare::new(algorithm, &private);
+        let tokens = || Tokens::new(support::signing_key(algorithm, &private)?);
+        let mut out = [0; 256];
 
-/// A ring key beside ours, over the same material.
-enum Bare {
-    Hmac(hmac::Key),
-    Ecdsa(EcdsaKeyPair, &'static signature::EcdsaVerificationAlgorithm),
-    Ed25519(Ed25519KeyPair),
-    Rsa(rsa::KeyPair, &'static dyn signature::RsaEncoding, &'static signature::RsaParameters),
-}
+        let (ring, ours) = (bare()?, tokens()?);
+        let mut sign: Operation = (format!("sign/{algorithm}"), Vec::new());
+        sign.1.push(("ring", { Box::new(move || ring.sign(black_box(ours.input()), &mut out)) }));
+        let mut ours = tokens()?;
+        sign.1.push(("mintage", Box::new(move || ours.sign(black_box(&claims())))));
 
-fn keys(algorithm: Algorithm) -> Made<(Bare, SigningKey)> {
-    let rng = SystemRandom::new();
-    let failed = |_| "ring has no randomness";
-    let kid = Some("2026-11");
-    Ok(match algorithm {
-        Algorithm::Hs256 => {
-            let bare = Bare::Hmac(hmac::Key::new(hmac::HMAC_SHA256, SECRET));
-            (bare, SigningKey::hmac(kid, SECRET)?)
-        }
-        Algorithm::EdDsa => {
-            let der = Ed25519KeyPair::generate_pkcs8(&rng).map_err(failed)?;
-            let pair = Ed25519KeyPair::from_pkcs8(der.as_ref()).map_err(|e| e.to_string())?;
-            (Bare::Ed25519(pair), SigningKey::from_pkcs8(algorithm, kid, der.as_ref())?)
-        }
-        Algorithm::Es256 | Algorithm::Es384 => {
-            let (signing, verifying) = match algorithm {
-                Algorithm::Es256 => (
-                    &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-                    &signature::ECDSA_P256_SHA256_FIXED,
-                ),
-                _ => (
-                    &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
-                    &signature::ECDSA_P384_SHA384_FIXED,
-                ),
-            };
-            let der = EcdsaKeyPair::generate_pkcs8(signing, &rng).map_err(failed)?;
-            let pair =
-                EcdsaKeyPair::from_pkcs8(signing, der.as_ref(), &rng).map_err(|e| e.to_string())?;
-            (Bare::Ecdsa(pair, verifying), SigningKey::from_pkcs8(algorithm, kid, der.as_ref())?)
-        }
-        _ => {
-            let base64: String = RSA_PEM.lines().filter(|line| !line.starts_with('-')).collect();
-            let der = base64_simd::STANDARD.decode_to_vec(base64)?;
-            let pair = rsa::KeyPair::from_pkcs8(&der).map_err(|e| e.to_string())?;
-            let bare = match algorithm {
-                Algorithm::Ps256 => Bare::Rsa(
-                    pair,
-                    &signature::RSA_PSS_SHA256,
-                    &signature::RSA_PSS_2048_8192_SHA256,
-                ),
-                _ => Bare::Rsa(
-                    pair,
-                    &signature::RSA_PKCS1_SHA256,
-                    &signature::RSA_PKCS1_2048_8192_SHA256,
-                ),
-            };
-            (bare, SigningKey::from_pem(algorithm, kid, RSA_PEM)?)
-        }
-    })
-}
+        let (ring, ours) = (bare()?, tokens()?);
+        let mut verify: Operation = (format!("verify/{algorithm}"), Vec::new());
+        verify.1.push(("ring", {
+            Box::new(move || ring.verify(black_box(ours.input()), black_box(&ours.raw)))
+        }));
+        let mut ours = tokens()?;
+        let token = ours.token.clone();
+        verify.1.push(("mintage", Box::new(move || ours.verify(black_box(token.as_bytes())))));
 
-impl Bare {
-    fn sign(&self, input: &[u8], rng: &SystemRandom, out: &mut [u8; 256]) -> bool {
-        match self {
-            Bare::Hmac(key) => {
-                out[..32].copy_from_slice(hmac::sign(key, input).as_ref());
-                true
-            }
-            Bare::Ed25519(pair) => {
-                out[..64].copy_from_slice(pair.sign(input).as_ref());
-                true
-            }
-            Bare::Ecdsa(pair, _) => pair.sign(rng, input).is_ok_and(|signature| {
-                out[..signature.as_ref().len()].copy_from_slice(signature.as_ref());
-                true
-            }),
-            Bare::Rsa(pair, padding, _) => pair.sign(*padding, rng, input, out).is_ok(),
+        #[cfg(feature = "aws-lc-rs")]
+        on_aws_lc(algorithm, &private, &mut sign, &mut verify)?;
+        operations.extend([sign, verify]);
+
+        if algorithm == Algorithm::Hs256 {
+            let (ring, ours) = (bare()?, tokens()?);
+            let mut check: Operation = ("verify-sig/HS256".to_owned(), Vec::new());
+            check.1.push(("ring", {
+                Box::new(move || ring.verify(black_box(ours.input()), black_box(&ours.raw)))
+            }));
+            let ours = tokens()?;
+            check.1.push(("mintage", {
+                Box::new(move || {
+                    let key = ours.key.verifying_key();
+                    key.verify(black_box(ours.input()), black_box(&ours.raw))
+                })
+            }));
+            operations.push(check);
+
+            let mut ours = tokens()?;
+            let once: Box<dyn FnMut() -> bool> =
+                Box::new(move || ours.sign_once(black_box(&claims())));
+            operations.push(("sign-once/HS256".to_owned(), vec![("mintage", once)]));
         }
     }
+    Ok(operations)
+}
 
-    fn verify(&self, input: &[u8], raw: &[u8]) -> bool {
-        match self {
-            Bare::Hmac(key) => hmac::verify(key, input, raw).is_ok(),
-            Bare::Ed25519(pair) => {
-                let key = UnparsedPublicKey::new(&signature::ED25519, pair.public_key());
-                key.verify(input, raw).is_ok()
-            }
-            Bare::Ecdsa(pair, curve) => {
-                UnparsedPublicKey::new(*curve, pair.public_key()).verify(input, raw).is_ok()
-            }
-            Bare::Rsa(pair, _, parameters) => {
-                UnparsedPublicKey::new(*parameters, pair.public().as_ref())
-                    .verify(input, raw)
-                    .is_ok()
-            }
-        }
-    }
+#[cfg(feature = "aws-lc-rs")]
+fn on_aws_lc(
+    algorithm: Algorithm,
+    private: &[u8],
+    sign: &mut Operation,
+    verify: &mut Operation,
+) -> Made<()> {
+    let bare = || support::bare_aws_lc::Bare::new(algorithm, private);
+    let tokens =
+        || Tokens::new(support::signing_key(algorithm, private)?.with_backend(Backend::AwsLcRs)?);
+    let mut out = [0; 256];
+    let (aws_lc, ours) = (bare()?, tokens()?);
+    sign.1.push(("aws-lc", Box::new(move || aws_lc.sign(black_box(ours.input()), &mut out))));
+    let mut ours = tokens()?;
+    sign.1.push(("mintage-aws-lc", Box::new(move || ours.sign(black_box(&claims())))));
+    let (aws_lc, ours) = (bare()?, tokens()?);
+    verify.1.push(("aws-lc", {
+        Box::new(move || aws_lc.verify(black_box(ours.input()), black_box(&ours.raw)))
+    }));
+    let mut ours = tokens()?;
+    let token = ours.token.clone();
+    verify.1.push(("mintage-aws-lc", Box::new(move || ours.verify(black_box(token.as_bytes())))));
+    Ok(())
 }
 
 fn jwts(criterion: &mut Criterion<CpuTime>) {
-    for algorithm in Algorithm::ALL {
-        jwt(criterion, algorithm).expect("keys and a token for the benchmark");
+    for (name, contenders) in operations().expect("keys and tokens for the benchmark") {
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(ONE);
+        for (contender, mut run) in contenders {
+            group.bench_function(contender, |b| b.iter(|| assert!(run())));
+        }
+        group.finish();
     }
-}
-
-fn jwt(criterion: &mut Criterion<CpuTime>, algorithm: Algorithm) -> Made<()> {
-    let (bare, key) = keys(algorithm)?;
-    let rng = SystemRandom::new();
-    let mut out = [0; 1_024];
-    let token = key.sign_into(&claims(), &mut out)?.to_owned();
-    let (input, signature) = token.rsplit_once('.').ok_or("no signature")?;
-    let raw = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(signature)?;
-
-    let mut group = criterion.benchmark_group(format!("sign/{algorithm}"));
-    group.throughput(ONE);
-    let mut bare_out = [0; 256];
-    group.bench_function("ring", |b| {
-        b.iter(|| assert!(bare.sign(black_box(input.as_bytes()), &rng, &mut bare_out)));
-    });
-    group.bench_function("mintage", |b| {
-        b.iter(|| {
-            let signed = key.sign_into(black_box(&claims()), &mut out);
-            assert_eq!(signed.map(str::len), Ok(token.len()));
-        });
-    });
-    group.finish();
-
-    let mut group = criterion.benchmark_group(format!("verify/{algorithm}"));
-    group.throughput(ONE);
-    group.bench_function("ring", |b| {
-        b.iter(|| assert!(bare.verify(black_box(input.as_bytes()), black_box(&raw))));
-    });
-    let ring = Keyring::new(key);
-    let verifier = Verifier::new("https://login.example.com", &["https://api.example.com"], 0);
-    let mut scratch = Scratch::new();
-    group.bench_function("mintage", |b| {
-        b.iter(|| {
-            let verified = verifier.verify(&ring, black_box(token.as_bytes()), NOW, &mut scratch);
-            assert!(verified.is_ok_and(|token| token.subject() == "005xx000001Sv6AAAS"));
-        });
-    });
-    group.finish();
-    Ok(())
 }
 
 fn handles(criterion: &mut Criterion<CpuTime>) {
@@ -235,9 +171,85 @@ fn handle(criterion: &mut Criterion<CpuTime>) -> Made<()> {
     Ok(())
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().with_measurement(CpuTime);
-    targets = jwts, handles
+/// The contenders of one operation on equal terms: they take turns, so that a busy moment hits all of
+/// them. Gives the median of a contender's nanoseconds, and of its ratio to `base` in the same round.
+fn take_turns(contenders: &mut [Contender], base: usize) -> Vec<(f64, f64)> {
+    let nanos = |(name, run): &mut Contender, runs: u32| {
+        let begun = CpuTime::now();
+        for _ in 0..runs {
+            assert!(run(), "{name}");
+        }
+        (CpuTime::now() - begun).as_secs_f64() * 1e9 / f64::from(runs)
+    };
+    let mut runs = Vec::new();
+    for contender in contenders.iter_mut() {
+        let once = nanos(contender, 20).max(1.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        runs.push((TURN_NANOS / once).clamp(1.0, 1e6) as u32);
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let round = contenders.iter_mut().zip(&runs).map(|(contender, runs)| {
+            nanos(contender, runs / 20 + 1);
+            nanos(contender, *runs)
+        });
+        rounds.push(round.collect::<Vec<_>>());
+    }
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let of = |at: usize| {
+        let ratios = rounds.iter().map(|round| round[at] / round[base]);
+        (median(rounds.iter().map(|round| round[at]).collect()), median(ratios.collect()))
+    };
+    (0..contenders.len()).map(of).collect()
 }
-criterion_main!(benches);
+
+/// Prints the ratios, and says whether all of them are within their limits.
+fn ratios() -> Made<bool> {
+    let mut all_held = true;
+    println!("| operation | contender | ns | to its primitive | limit | |");
+    println!("|---|---|---:|---:|---:|---|");
+    for (group, mut contenders) in operations()? {
+        let base = 0;
+        let measured = take_turns(&mut contenders, base);
+        for (at, (name, _)) in contenders.iter().enumerate() {
+            let primitive = match *name {
+                "mintage" => "ring",
+                "mintage-aws-lc" => "aws-lc",
+                _ => continue,
+            };
+            let Some(base) = contenders.iter().position(|(name, _)| *name == primitive) else {
+                println!("| {group} | {name} | {:.0} | | | |", measured[at].0);
+                continue;
+            };
+            let (nanos, ratio) = (measured[at].0, measured[at].1 / measured[base].1);
+            let limit = limit(&group);
+            let near = group == "verify/HS256" && nanos - measured[base].0 <= HS256_VERIFY_NANOS;
+            let held = ratio <= limit || near;
+            all_held &= held;
+            let verdict = if held { "held" } else { "NOT HELD" };
+            println!("| {group} | {name} | {nanos:.0} | {ratio:.3} | {limit} | {verdict} |");
+        }
+    }
+    Ok(all_held)
+}
+
+fn main() -> ExitCode {
+    if std::env::args().any(|arg| arg == "--ratios") {
+        return match ratios() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
+    jwts(&mut criterion);
+    handles(&mut criterion);
+    criterion.final_summary();
+    ExitCode::SUCCESS
+}

@@ -73,8 +73,11 @@ impl<'t, const PLAIN: bool> Reader<'t, PLAIN> {
         }
         loop {
             at = self.member(at, object, depth)?;
-            at = self.skip_space(at);
+            if self.byte(at) <= b' ' {
+                at = self.skip_more_space(at);
+            }
             match self.byte(at) {
+                b',' if self.byte(at + 1) == b'"' => at += 1,
                 b',' => at = self.skip_space(at + 1),
                 b'}' => return Ok(at + 1),
                 _ => return Err(JsonError::Syntax),
