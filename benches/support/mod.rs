@@ -1,5 +1,7 @@
 //! What the benchmarks of the codec share, those of its peers too: one set of claims, one key of each
 //! algorithm, and the bare primitive beside it.
+// Each benchmark uses a part.
+#![allow(dead_code)]
 
 #[cfg(feature = "aws-lc-rs")]
 pub(crate) mod bare_aws_lc;
