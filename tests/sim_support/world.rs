@@ -327,7 +327,13 @@ impl World {
 
 /// Whether everything that was decided so far is published.
 fn settle(store: &DurableStore) -> bool {
-    let put = Put { kind: 1, name: Arc::from("last"), body: Some(Arc::from(*b"x")), create: false };
+    let put = Put {
+        kind: 1,
+        name: Arc::from("last"),
+        body: Some(Arc::from(*b"x")),
+        create: false,
+        ends: false,
+    };
     for _ in 0..1_000 {
         match store.apply(Verb::Put(put.clone())).wait() {
             Ok(_) => return true,
@@ -491,6 +497,7 @@ impl Client {
             admission,
             now: shared.clock.read(),
             family,
+            only_in: None,
             grant,
             key_version: 1,
             salt: [1; 16],
@@ -501,6 +508,7 @@ impl Client {
                 expires_at: Timestamp::NEVER,
                 idle_secs: 0,
             }),
+            code: None,
         }));
         self.ask(Asked::Issue(op), Some(op), verb);
     }
@@ -530,6 +538,7 @@ impl Client {
             generation: refresh.generation,
             digest: refresh.digest,
             arrival,
+            was_in_force: false,
             now: shared.clock.read(),
             retry_secs_max: cap,
             key_version: 1,
@@ -587,7 +596,7 @@ impl Client {
         let body = (!self.random.one_in(4))
             .then(|| -> Arc<[u8]> { Arc::from(vec![7; 1 + self.random.index(300)]) });
         self.shared.checker.begin_put(&name, body.clone());
-        let put = Put { kind: 0, name: Arc::from(name.as_str()), body, create: false };
+        let put = Put { kind: 0, name: Arc::from(name.as_str()), body, create: false, ends: false };
         self.ask(Asked::Put(name), None, Verb::Put(put));
     }
 
