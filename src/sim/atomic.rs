@@ -31,12 +31,15 @@ atomic!(AtomicBool, bool, {
     load(order: Ordering) -> bool;
     store(value: bool, order: Ordering) -> ();
     swap(value: bool, order: Ordering) -> bool;
+    compare_exchange(from: bool, to: bool, ok: Ordering, not: Ordering) -> Result<bool, bool>;
 });
 
 atomic!(AtomicU64, u64, {
     load(order: Ordering) -> u64;
     store(value: u64, order: Ordering) -> ();
+    swap(value: u64, order: Ordering) -> u64;
     fetch_add(value: u64, order: Ordering) -> u64;
+    fetch_sub(value: u64, order: Ordering) -> u64;
     fetch_max(value: u64, order: Ordering) -> u64;
     compare_exchange(from: u64, to: u64, ok: Ordering, not: Ordering) -> Result<u64, u64>;
 });

@@ -497,6 +497,7 @@ impl Client {
             admission,
             now: shared.clock.read(),
             family,
+            only_in: None,
             grant,
             key_version: 1,
             salt: [1; 16],
