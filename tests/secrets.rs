@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use base64_simd::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use mintage::authority::{
-    AuthMethod, Caller, Client, Credentials, Target, TokenFormat, TokenRequest,
+    AuthMethod, AuthorizationRequest, Caller, Client, Credentials, GrantType, Login, Target,
+    TokenFormat, TokenRequest,
 };
 use mintage::codec::keys::SigningKey;
 use mintage::root_key::RootKey;
@@ -117,6 +118,25 @@ fn r20_no_secret_lies_in_the_data_directory_or_its_backup() -> Tested {
     texts.push(signs.client_secret.as_ref().ok_or("no secret")?.expose().to_owned());
     let staged = bed.authority().stage_secret(&signs.client_id).wait()?;
     texts.push(staged.expose().to_owned());
+    let gateway = Client::confidential("gateway")
+        .grants([GrantType::AuthorizationCode])
+        .redirect_uris(["https://app.example/cb"])
+        .pkce_required(false);
+    let gateway = bed.authority().register(gateway).wait()?.client_id;
+    let initial = bed.authority().renew_initial_access_token(&gateway).wait()?;
+    let child = bed.authority().register_dynamic("{}", initial.expose()).wait()?;
+    let management = child.registration_access_token.as_ref().ok_or("no token")?;
+    texts.extend([initial.expose().to_owned(), management.expose().to_owned()]);
+    let asked = AuthorizationRequest {
+        response_type: Some("code"),
+        client_id: Some("gateway"),
+        ..AuthorizationRequest::default()
+    };
+    let asked = bed.authority().authorize(&asked)?;
+    let login = Login::now("ann", &bed.authority())?;
+    let url = bed.authority().approve(&asked, &login, "").wait()?;
+    let code = url.expose().split(['=', '&']).nth(1).ok_or("no code")?;
+    texts.push(code.to_owned());
     let reports = Caller::secret("reports", &*secret);
     let credentials = TokenRequest::client_credentials(&reports);
     texts.push(access_token(&bed.authority().token(&credentials).wait()?));
@@ -135,7 +155,7 @@ fn r20_no_secret_lies_in_the_data_directory_or_its_backup() -> Tested {
     bed.authority().revoke(Target::Subject("user-3")).wait()?;
     for text in &texts {
         // The secret part of a handle lies apart from the rest; other texts are looked for whole.
-        if text.starts_with("mat_") || text.starts_with("mrt_") || text.starts_with("mdt_") {
+        if ["mat_", "mrt_", "mdt_", "mac_"].iter().any(|kind| text.starts_with(kind)) {
             secrets.push(secret_part(text)?);
         }
     }

@@ -65,6 +65,7 @@ pub struct Builder {
     key_source: Arc<dyn KeySource>,
     approvals: Arc<dyn Approvals>,
     code_secs: u64,
+    registration_uri: Option<String>,
 }
 
 impl Builder {
@@ -86,6 +87,7 @@ impl Builder {
             key_source: Arc::new(KeyTable::new()),
             approvals: Arc::new(NoApprovals),
             code_secs: CODE_SECS,
+            registration_uri: None,
         }
     }
 
@@ -179,6 +181,13 @@ impl Builder {
     /// [`CODE_SECS_MAX`].
     pub fn code_secs(mut self, secs: u64) -> Builder {
         self.code_secs = secs;
+        self
+    }
+
+    /// Where clients manage their registration (RFC 7592): `registration_client_uri` is this, a slash
+    /// and the client id in base64url. It is left out by default.
+    pub fn registration_uri(mut self, uri: impl Into<String>) -> Builder {
+        self.registration_uri = Some(uri.into());
         self
     }
 
@@ -286,6 +295,7 @@ impl Builder {
             key_source: self.key_source,
             approvals: self.approvals,
             code_secs: self.code_secs,
+            registration_uri: self.registration_uri,
             slow_room: SlowRoom::default(),
         };
         Ok(Authority { inner: Arc::new(inner) })

@@ -209,7 +209,7 @@ impl Client {
     /// Its public keys are asked of the host's [`KeySource`](super::KeySource) under its client id,
     /// as they change (`jwks_uri`).
     pub fn hosted_keys(mut self) -> Client {
-        self.settings.keys = Some(ClientKeys::Hosted);
+        self.settings.keys = Some(ClientKeys::Hosted(None));
         self
     }
 
@@ -310,6 +310,10 @@ pub struct RegisteredClient {
     pub(super) settings: Settings,
     /// The secret in force, and beside it one that is staged or was rotated out.
     pub(super) secrets: Vec<KeptSecret>,
+    /// The token with which it registers others.
+    pub(super) initial_access: Option<KeptSecret>,
+    /// The token with which it manages itself.
+    pub(super) management: Option<KeptSecret>,
     pub(super) registered_at: Timestamp,
 }
 
@@ -330,6 +334,12 @@ impl RegisteredClient {
     #[must_use]
     pub fn is_confidential(&self) -> bool {
         self.settings.is_confidential()
+    }
+
+    /// Where it publishes its keys, if it registered that.
+    #[must_use]
+    pub fn jwks_uri(&self) -> Option<&str> {
+        self.settings.jwks_uri()
     }
 
     /// How it may authenticate.

@@ -1,5 +1,4 @@
-//! A client as bytes: its document in the store, and the metadata document it may come from
-//! (RFC 7591).
+//! A client as bytes: its document in the store.
 
 use std::sync::Arc;
 
@@ -8,10 +7,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::audience::Audience;
-use super::client::{Client, GrantType, Introspects, RefreshPolicy, RegisteredClient, TokenFormat};
+use super::client::{GrantType, Introspects, RefreshPolicy, RegisteredClient, TokenFormat};
 use super::client_auth::{AuthMethod, ClientKeys, KeptSecret, SECRETS_MAX, SecretForm};
 use super::client_settings::Settings;
-use super::error::{Error, Reason};
 use super::policy::{IpRange, PermittedUsers};
 use crate::codec::jwk_set::JwkSet;
 use crate::ids::{ClientId, Subject};
@@ -20,93 +18,7 @@ use crate::secret::SecretBytes;
 use crate::store::PairPolicy;
 use crate::time::Timestamp;
 
-/// The longest metadata document, in bytes.
-pub const METADATA_LEN_MAX: usize = 16 * 1024;
-
 const FORMAT: u32 = 3;
-
-/// The members of a metadata document that mean something here; all others are left out.
-#[derive(Deserialize)]
-struct Metadata {
-    client_id: String,
-    #[serde(default)]
-    client_name: String,
-    #[serde(default)]
-    scope: String,
-    grant_types: Option<Vec<String>>,
-    token_endpoint_auth_method: Option<String>,
-    jwks: Option<serde_json::Value>,
-    jwks_uri: Option<String>,
-    #[serde(default)]
-    redirect_uris: Vec<String>,
-}
-
-impl Client {
-    /// Reads a client metadata document (RFC 7591 section 2). `client_id`, `client_name`, `scope`,
-    /// `grant_types`, `redirect_uris`, `token_endpoint_auth_method`, `jwks` and `jwks_uri` count; other members are
-    /// left out. The keys at a `jwks_uri` are asked of the host's
-    /// [`KeySource`](super::KeySource); certificates of `self_signed_tls_client_auth` stand in `jwks`
-    /// as `x5c` (RFC 8705 section 2.2.2). Without
-    /// `grant_types` a client may use `authorization_code` alone, as the RFC has it.
-    ///
-    /// The document is taken at its word, its `client_id`, scopes and grants too: it must come from
-    /// somebody whom the host trusts with them. Remember that the subject of a `client_credentials`
-    /// token is the `client_id` (RFC 9068 section 2.2).
-    ///
-    /// # Errors
-    /// [`Error::InvalidClientMetadata`] for a document over [`METADATA_LEN_MAX`] bytes, for one
-    /// that is not JSON or lacks a `client_id`, and for a grant type or an authentication method
-    /// that the authority does not know.
-    pub fn from_metadata(json: &str) -> Result<Client, Error> {
-        let refuse = |why| Error::InvalidClientMetadata(Reason::new(why));
-        if json.len() > METADATA_LEN_MAX {
-            return Err(refuse("the document is too long"));
-        }
-        let metadata: Metadata = serde_json::from_str(json).map_err(|error| {
-            Error::InvalidClientMetadata(Reason::with("the document is malformed", error))
-        })?;
-        // RFC 7591 section 2: "If unspecified or omitted, the default is client_secret_basic".
-        let method = metadata.token_endpoint_auth_method.as_deref();
-        let method = AuthMethod::from_name(method.unwrap_or("client_secret_basic"))
-            .ok_or_else(|| refuse("unknown token_endpoint_auth_method"))?;
-        let client = match method {
-            AuthMethod::None => Client::public(metadata.client_id),
-            method => Client::confidential(metadata.client_id).authenticates([method]),
-        };
-        // RFC 7591 section 2: "The "jwks_uri" and "jwks" parameters MUST NOT both be present".
-        let client = match (method, &metadata.jwks, &metadata.jwks_uri) {
-            (_, Some(_), Some(_)) => return Err(refuse("both jwks and jwks_uri")),
-            (AuthMethod::PrivateKeyJwt, Some(jwks), None) => client.keys(&jwks.to_string()),
-            (AuthMethod::PrivateKeyJwt, None, Some(_)) => client.hosted_keys(),
-            (AuthMethod::SelfSignedTls, Some(jwks), None) => {
-                let found = thumbprints(jwks).ok_or_else(|| refuse("an x5c is malformed"))?;
-                client.certificates(found)
-            }
-            _ => client,
-        };
-        let mut grants = Vec::new();
-        for name in metadata.grant_types.iter().flatten() {
-            grants.push(GrantType::from_name(name).ok_or_else(|| refuse("unknown grant type"))?);
-        }
-        if metadata.grant_types.is_none() {
-            grants.push(GrantType::AuthorizationCode);
-        }
-        let client = client.name(metadata.client_name).grants(grants);
-        let client = client.redirect_uris(metadata.redirect_uris);
-        Ok(client.scopes(metadata.scope.split(' ').filter(|token| !token.is_empty())))
-    }
-}
-
-/// SHA-256 of the first certificate of each key; `None` when one is malformed.
-fn thumbprints(jwks: &serde_json::Value) -> Option<Vec<[u8; 32]>> {
-    let keys = jwks.get("keys").and_then(|keys| keys.as_array()).map_or(&[][..], Vec::as_slice);
-    let certificates = keys.iter().filter_map(|key| key.get("x5c")?.get(0));
-    let thumbprint = |certificate: &serde_json::Value| {
-        let der = base64_simd::STANDARD.decode_to_vec(certificate.as_str()?).ok()?;
-        ring::digest::digest(&ring::digest::SHA256, &der).as_ref().try_into().ok()
-    };
-    certificates.map(thumbprint).collect()
-}
 
 /// A registered client as it lies in the store. The name of the document is its `client_id`.
 #[derive(Serialize, Deserialize)]
@@ -139,6 +51,9 @@ struct Stored {
     parent: Option<String>,
     run_as: Option<String>,
     secrets: Vec<StoredSecret>,
+    jwks_uri: Option<String>,
+    initial_access: Option<StoredSecret>,
+    management: Option<StoredSecret>,
     registered_at: u64,
 }
 
@@ -225,6 +140,15 @@ impl StoredSecret {
     }
 }
 
+/// A kept token, where there is one; `None` when it is malformed.
+#[allow(clippy::option_option, reason = "absent and malformed are two things")]
+fn optional(stored: Option<StoredSecret>) -> Option<Option<KeptSecret>> {
+    match stored {
+        None => Some(None),
+        Some(stored) => stored.into_kept().map(Some),
+    }
+}
+
 fn names(grants: &[GrantType]) -> Vec<String> {
     grants.iter().map(|grant| grant.name().to_owned()).collect()
 }
@@ -241,8 +165,9 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         methods: settings.methods.iter().map(|method| method.name().to_owned()).collect(),
         jwks: settings.keys.as_ref().map(|keys| match keys {
             ClientKeys::Registered(set) => set.to_json(),
-            ClientKeys::Hosted => String::new(),
+            ClientKeys::Hosted(_) => String::new(),
         }),
+        jwks_uri: settings.jwks_uri().map(str::to_owned),
         certificates: settings.certificates.iter().copied().map(Bytes).collect(),
         name: settings.name.clone(),
         grants: names(&settings.grants),
@@ -284,6 +209,8 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         parent: settings.parent.as_ref().map(|parent| parent.as_str().to_owned()),
         run_as: settings.run_as.as_ref().map(|subject| subject.as_str().to_owned()),
         secrets: client.secrets.iter().map(StoredSecret::of).collect(),
+        initial_access: client.initial_access.as_ref().map(StoredSecret::of),
+        management: client.management.as_ref().map(StoredSecret::of),
         registered_at: client.registered_at.0,
     };
     serde_json::to_vec(&stored).ok()
@@ -306,7 +233,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         stored.methods.iter().map(|name| AuthMethod::from_name(name)).collect();
     let keys = match stored.jwks.as_deref() {
         None => None,
-        Some("") => Some(ClientKeys::Hosted),
+        Some("") => Some(ClientKeys::Hosted(stored.jwks_uri)),
         Some(jwks) => {
             let set = JwkSet::parse(jwks.as_bytes()).ok().filter(|set| !set.is_empty())?;
             Some(ClientKeys::Registered(Arc::new(set)))
@@ -369,79 +296,16 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         id: ClientId::new(client_id).ok()?,
         settings,
         secrets,
+        initial_access: optional(stored.initial_access)?,
+        management: optional(stored.management)?,
         registered_at: Timestamp(stored.registered_at),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::Client;
     use super::*;
-
-    #[test]
-    fn a_metadata_document_becomes_a_client() -> Result<(), Error> {
-        let checked = Client::from_metadata(
-            r#"{"client_id":"app","client_name":"App","scope":"web api","jwks_uri":"https://x",
-                "grant_types":["refresh_token"],"token_endpoint_auth_method":"none"}"#,
-        )?
-        .check()?;
-        let settings = checked.settings;
-        assert_eq!(checked.id.as_str(), "app");
-        assert!(!settings.is_confidential() && settings.refresh.rotates);
-        assert_eq!(settings.scopes.as_str(), "api web");
-        assert_eq!(settings.grants, [GrantType::RefreshToken]);
-        let settings = Client::from_metadata(r#"{"client_id":"app"}"#)?.check()?.settings;
-        assert!(settings.is_confidential());
-        assert_eq!(settings.grants, [GrantType::AuthorizationCode]);
-        Ok(())
-    }
-
-    #[test]
-    fn a_metadata_document_brings_its_keys() -> Result<(), Error> {
-        let read = |method: &str, keys: &str| {
-            let json =
-                format!(r#"{{"client_id":"app","token_endpoint_auth_method":"{method}",{keys}}}"#);
-            Ok::<_, Error>(Client::from_metadata(&json)?.check()?.settings)
-        };
-        let (jwk, uri) = (format!(r#""jwks":{{"keys":[{ED25519}]}}"#), r#""jwks_uri":"https://x""#);
-        let registered = read("private_key_jwt", &jwk)?;
-        assert!(matches!(registered.keys, Some(ClientKeys::Registered(_))));
-        assert!(!registered.has_secret() && registered.is_confidential());
-        assert_eq!(read("private_key_jwt", uri)?.keys, Some(ClientKeys::Hosted));
-        assert!(read("private_key_jwt", r#""x":1"#).is_err());
-        assert!(read("private_key_jwt", &format!("{jwk},{uri}")).is_err());
-        assert!(read("private_key_jwt", r#""jwks":{"keys":[]}"#).is_err());
-        let certificate = r#""jwks":{"keys":[{"kty":"EC","x5c":["AAEC"]},{"kty":"EC"}]}"#;
-        let sha256 = ring::digest::digest(&ring::digest::SHA256, &[0, 1, 2]);
-        let mutual = read("self_signed_tls_client_auth", certificate)?;
-        assert_eq!(
-            mutual.certificates.iter().map(|c| &c[..]).collect::<Vec<_>>(),
-            [sha256.as_ref()]
-        );
-        assert!(read("self_signed_tls_client_auth", &jwk).is_err());
-        assert!(read("client_secret_jwt", r#""x":1"#)?.signs_with_secret());
-        Ok(())
-    }
-
-    #[test]
-    fn unusable_metadata_is_refused() {
-        let long = format!(r#"{{"client_id":"a","x":"{}"}}"#, "y".repeat(METADATA_LEN_MAX));
-        let deep = format!(r#"{{"client_id":"a","x":{}"#, "[".repeat(10_000));
-        let refused = [
-            "",
-            "[]",
-            "{}",
-            r#"{"client_id":7}"#,
-            r#"{"client_id":"a","client_id":"b"}"#,
-            r#"{"client_id":"a","grant_types":["implicit"]}"#,
-            r#"{"client_id":"a","token_endpoint_auth_method":"tls_client_auth"}"#,
-            &long,
-            &deep,
-        ];
-        for json in refused {
-            let client = Client::from_metadata(json);
-            assert!(matches!(client, Err(Error::InvalidClientMetadata(_))), "{json:.60}");
-        }
-    }
 
     #[test]
     fn a_document_reads_back_as_written() -> Result<(), Box<dyn std::error::Error>> {
@@ -477,6 +341,8 @@ mod tests {
         let client = RegisteredClient {
             id: checked.id,
             settings: checked.settings,
+            initial_access: Some(secrets[0].clone()),
+            management: Some(secrets[0].clone()),
             secrets,
             registered_at: Timestamp(5),
         };
@@ -486,6 +352,8 @@ mod tests {
         let read = from_document("a b", &body).ok_or("unreadable")?;
         assert_eq!(read.settings, client.settings);
         assert!(read.secrets == client.secrets && read.registered_at == client.registered_at);
+        assert!(read.initial_access == client.initial_access);
+        assert!(read.management == client.management);
         assert!(from_document("a b", b"{}").is_none());
         let bare = RegisteredClient { secrets: Vec::new(), ..client };
         let body = to_document(&bare).ok_or("no document")?;

@@ -182,7 +182,7 @@ impl Settings {
 
 impl Settings {
     /// What is wrong with its redirect URIs.
-    fn redirect_problem(&self) -> Option<&'static str> {
+    pub(super) fn redirect_problem(&self) -> Option<&'static str> {
         let uris = &self.redirect_uris;
         if !uris.iter().all(|uri| is_redirect_uri(uri)) {
             Some("a redirect URI is malformed, or of a kind that may not be registered")

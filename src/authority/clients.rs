@@ -57,6 +57,12 @@ impl Clients {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
+    /// How many clients a client has registered. It walks over all of them: registering is rare.
+    pub(super) fn children_of(&self, parent: &ClientId) -> usize {
+        let clients = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        clients.values().filter(|client| client.parent() == Some(parent)).count()
+    }
+
     fn insert(&self, client: Arc<RegisteredClient>) {
         let mut clients = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         clients.insert(client.id.clone(), client);
@@ -90,7 +96,7 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidClientMetadata`] for an unusable draft and for a `client_id` that is taken;
     /// [`Error::TemporarilyUnavailable`] when the store cannot.
     pub fn register(&self, client: Client) -> Ticket<Registered, Error> {
-        ticket(self.inner.register(client))
+        ticket(self.inner.register(client, None))
     }
 
     /// Registers a known client anew: its settings are those of the draft, whole. It keeps its
@@ -195,11 +201,22 @@ impl<S: Store> Inner<S> {
         })
     }
 
-    fn register(self: &Arc<Self>, client: Client) -> Result<Ticket<Registered, Error>, Error> {
+    pub(super) fn register(
+        self: &Arc<Self>,
+        client: Client,
+        management: Option<KeptSecret>,
+    ) -> Result<Ticket<Registered, Error>, Error> {
         let Checked { id, settings, secret: chosen } = client.check()?;
         let (secrets, generated) = self.first_secret(&id, &settings, chosen.as_ref())?;
         let registered_at = self.clock.read().unix;
-        let registered = RegisteredClient { id, settings, secrets, registered_at };
+        let registered = RegisteredClient {
+            id,
+            settings,
+            secrets,
+            initial_access: None,
+            management,
+            registered_at,
+        };
         let put = document_of(&registered, true)?;
         let _changes = self.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = Arc::clone(self);
@@ -233,7 +250,10 @@ impl<S: Store> Inner<S> {
         Ok((vec![KeptSecret::generated(&keeping, &secret)?], Some(secret)))
     }
 
-    fn update(self: &Arc<Self>, draft: Client) -> Result<Ticket<Registered, Error>, Error> {
+    pub(super) fn update(
+        self: &Arc<Self>,
+        draft: Client,
+    ) -> Result<Ticket<Registered, Error>, Error> {
         let Checked { id, settings, secret: chosen } = draft.check()?;
         let keeps = |held: &RegisteredClient| {
             let signs = settings.signs_with_secret();
@@ -321,7 +341,9 @@ fn decoy(key_version: u8) -> Result<RegisteredClient, OpenError> {
     let Checked { id, settings, .. } = Client::confidential("decoy").check().map_err(unusable)?;
     let form = SecretForm::Digest(SecretBytes::new([0; 32]));
     let secrets = vec![KeptSecret::read(key_version, form, None, None)];
-    Ok(RegisteredClient { id, settings, secrets, registered_at: Timestamp(0) })
+    let registered_at = Timestamp(0);
+    let (initial_access, management) = (None, None);
+    Ok(RegisteredClient { id, settings, secrets, initial_access, management, registered_at })
 }
 
 fn document_of(client: &RegisteredClient, create: bool) -> Result<Put, Error> {

@@ -35,6 +35,7 @@ pub(super) enum Cause {
     Immediate,
     WrongVerifier,
     DeadCode,
+    RegistrationLimit,
 }
 
 impl Reason {
@@ -97,6 +98,8 @@ pub enum Error {
     InvalidToken(Reason),
     /// The access token lacks a scope (RFC 6750 section 3.1).
     InsufficientScope(Reason),
+    /// A redirect URI may not be registered (RFC 7591 section 3.2.2).
+    InvalidRedirectUri(Reason),
     /// The client metadata is unusable (RFC 7591 section 3.2.2).
     InvalidClientMetadata(Reason),
     /// The store cannot do it now, or cannot say whether it did: never an OAuth refusal.
@@ -153,6 +156,7 @@ impl Error {
             | Error::AccessDenied(reason)
             | Error::InvalidToken(reason)
             | Error::InsufficientScope(reason)
+            | Error::InvalidRedirectUri(reason)
             | Error::InvalidClientMetadata(reason)
             | Error::ServerError(reason) => Some(reason),
             Error::TemporarilyUnavailable(_) => None,
@@ -192,6 +196,9 @@ impl Error {
             Error::InvalidToken(_) => ("invalid_token", 401, "the access token is invalid"),
             Error::InsufficientScope(_) => {
                 ("insufficient_scope", 403, "the access token lacks a scope")
+            }
+            Error::InvalidRedirectUri(_) => {
+                ("invalid_redirect_uri", 400, "a redirect URI may not be registered")
             }
             Error::InvalidClientMetadata(_) => {
                 ("invalid_client_metadata", 400, "the client metadata is unusable")
@@ -340,6 +347,7 @@ mod tests {
             (Error::AccessDenied(reason()), "access_denied", 403),
             (Error::InvalidToken(reason()), "invalid_token", 401),
             (Error::InsufficientScope(reason()), "insufficient_scope", 403),
+            (Error::InvalidRedirectUri(reason()), "invalid_redirect_uri", 400),
             (Error::InvalidClientMetadata(reason()), "invalid_client_metadata", 400),
             (Error::ServerError(reason()), "server_error", 500),
         ];

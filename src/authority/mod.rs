@@ -38,6 +38,7 @@ mod builder;
 mod client;
 mod client_auth;
 mod client_document;
+mod client_metadata;
 mod client_secrets;
 mod client_settings;
 mod clients;
@@ -54,6 +55,7 @@ mod policy;
 mod profile;
 mod read;
 mod refresh;
+mod registration;
 mod revoke;
 mod signing;
 mod templates;
@@ -75,7 +77,7 @@ pub use client_auth::{
     ASSERTION_SECS_MAX, ASSERTIONS_MAX, AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX,
     Caller, Credentials, JWT_BEARER, KeySource, KeyTable,
 };
-pub use client_document::METADATA_LEN_MAX;
+pub use client_metadata::METADATA_LEN_MAX;
 pub use client_secrets::RETIRED_SECRET_SECS;
 pub use error::{Answer, Error, OpenError, Reason};
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
@@ -84,6 +86,7 @@ pub use issue::{Admission, Issue};
 pub use issued::Issued;
 pub use policy::{Approvals, IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
 pub use profile::Profile;
+pub use registration::{CHILDREN_MAX, Registration};
 pub use revoke::Target;
 pub use signing::Keys;
 pub use token::TokenRequest;
@@ -131,6 +134,8 @@ struct Inner<S> {
     key_source: Arc<dyn KeySource>,
     approvals: Arc<dyn Approvals>,
     code_secs: u64,
+    /// Where clients manage their registration.
+    registration_uri: Option<String>,
     slow_room: client_auth::SlowRoom,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,

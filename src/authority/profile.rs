@@ -42,6 +42,12 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         (_, Cause::Immediate) => ("immediate_unsuccessful", 400, "the user must be asked"),
         (_, Cause::WrongVerifier) => ("invalid_request", 400, "invalid code verifier"),
         (_, Cause::DeadCode) => ("invalid_grant", 400, "expired authorization code"),
+        (_, Cause::RegistrationLimit) => {
+            ("exceeded_registration_limit", 400, "too many clients were registered")
+        }
+        (Error::InvalidClientMetadata(_) | Error::InvalidRedirectUri(_), _) => {
+            ("registration_error", 400, "the client metadata is unusable")
+        }
         (_, Cause::NoRunAs) => ("invalid_grant", 400, "no client credentials user enabled"),
         (Error::InvalidClient(_), _) => ("invalid_client", 400, "invalid client credentials"),
         (Error::InvalidGrant(_), _) => ("invalid_grant", 400, "expired access/refresh token"),

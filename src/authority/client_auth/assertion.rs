@@ -86,7 +86,7 @@ impl<S: Store> Inner<S> {
     fn keys_of(&self, client: &RegisteredClient, unknown_kid: Option<&str>) -> Vec<VerifyingKey> {
         let set = match (&client.settings.keys, unknown_kid) {
             (Some(ClientKeys::Registered(set)), None) => Some(Arc::clone(set)),
-            (Some(ClientKeys::Hosted), _) => {
+            (Some(ClientKeys::Hosted(_)), _) => {
                 self.key_source.keys(client.client_id().as_str(), unknown_kid)
             }
             _ => None,

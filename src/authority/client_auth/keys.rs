@@ -66,6 +66,6 @@ impl fmt::Debug for KeyTable {
 pub(in crate::authority) enum ClientKeys {
     /// Registered with it (`jwks`).
     Registered(Arc<JwkSet>),
-    /// Given by the host (`jwks_uri`).
-    Hosted,
+    /// Given by the host; with the `jwks_uri` that the client registered, if it did.
+    Hosted(Option<String>),
 }

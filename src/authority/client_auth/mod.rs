@@ -179,6 +179,12 @@ impl<S: Store> Inner<S> {
         Ok(opens)
     }
 
+    /// Whether a token, which has the entropy of a generated secret, is the kept one.
+    pub(super) fn is_token(&self, kept: &KeptSecret, id: &ClientId, token: &str) -> bool {
+        let given = self.given(kept.key_version, id, token);
+        given.is_some_and(|given| kept.opens_fast(&given.fast) == Opens::Yes)
+    }
+
     fn given<'a>(&self, version: u8, id: &ClientId, text: &'a str) -> Option<Given<'a>> {
         let fast = self.derive.client_secret(version, id, text)?;
         Some(Given { text, version, fast })
