@@ -69,8 +69,8 @@ impl<S: Store> Inner<S> {
             return Err(refuse("another client's code"));
         }
         let read = Terms::read(&view.body);
-        let (terms, scope, audience) =
-            read.ok_or_else(|| Error::ServerError(Reason::new("the code has no terms")))?;
+        // A pushed request is no code.
+        let (terms, scope, audience) = read.ok_or_else(|| refuse("the code has no terms"))?;
         let named = presented.redirect_uri.as_deref();
         let fits = named.map_or(!terms.names_redirect, |uri| uri == terms.redirect_uri);
         if !fits {
