@@ -27,8 +27,10 @@ use crate::store::{
 pub const PUSHED_SECS: u64 = 600;
 
 const URN: &str = "urn:ietf:params:oauth:request_uri:";
-/// Stands where a device of the client as its own subject would.
-const PLACE: &str = "pushed authorization request";
+/// Stands where a device of the client as its own subject would. There are several, so that the
+/// requests of a client lie apart: each place has room for so many codes.
+const PLACE: &str = "pushed authorization request ";
+const PLACES: u8 = 16;
 
 /// The answer to a pushed request: status 201 (RFC 9126 section 2.2).
 #[derive(Clone, Debug)]
@@ -130,7 +132,8 @@ impl<S: Store> Inner<S> {
         let body = serde_json::to_vec(&Parameters::of(&request.without_empty()))
             .map_err(|error| Error::ServerError(Reason::with("the request has no body", error)))?;
         let now = self.clock.read();
-        let pair = place(&client.id)?;
+        let [n] = random::<1>(&*self.entropy)?;
+        let pair = place(&client.id, n % PLACES)?;
         let id = self.store.draw(Near::Pair(&pair));
         let bucket = u32::try_from(now.unix.0 / 60).unwrap_or(u32::MAX);
         let secret = SecretBytes::new(random(&*self.entropy)?);
@@ -167,10 +170,9 @@ impl<S: Store> Inner<S> {
     ) -> Result<Authorization, AuthorizationError> {
         let refuse = |why| AuthorizationError::shown(Error::InvalidRequestUri(Reason::new(why)));
         let view = view.filter(|view| view.live).ok_or_else(|| refuse("unknown or dead"))?;
-        let mine = place(client_id).map_err(AuthorizationError::shown)?;
         let parameters: Parameters =
             serde_json::from_slice(&view.body).map_err(|_| refuse("a code is no request"))?;
-        if view.pair != mine || !parameters.pushed {
+        if view.pair.client != *client_id || !parameters.pushed {
             return Err(refuse("another client's request"));
         }
         let reference = Reference { digest: code.digest, expires_at: view.expires_at };
@@ -181,12 +183,12 @@ impl<S: Store> Inner<S> {
 }
 
 /// Where pushed requests of a client lie.
-fn place(client: &ClientId) -> Result<Pair, Error> {
+fn place(client: &ClientId, n: u8) -> Result<Pair, Error> {
     let unusable = |error| Error::ServerError(Reason::with("client_id", error));
     Ok(Pair {
         client: client.clone(),
         subject: Subject::new(client).map_err(unusable)?,
-        device: Some(DeviceId::new(PLACE).map_err(unusable)?),
+        device: Some(DeviceId::new(format!("{PLACE}{n}")).map_err(unusable)?),
     })
 }
 
