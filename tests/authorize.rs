@@ -32,6 +32,8 @@ laws![
     one_of_many_redemptions_of_a_code_wins,
     salesforce_has_its_own_ways_with_codes,
     a_code_is_no_token,
+    a_pushed_request_stands_for_what_was_pushed,
+    a_reference_is_its_clients_and_approved_once,
     store_trouble_is_told_as_such,
 ];
 
@@ -632,6 +634,98 @@ fn a_code_is_no_token(opener: impl Opener) -> Tested {
     for bent in [&code[1..], &format!("{code}A"), &code.replace("mac_", "mat_"), ""] {
         assert_eq!(code_of(redeem(&bed, bent, &caller)), Some("invalid_grant"));
     }
+    Ok(())
+}
+
+fn a_pushed_request_stands_for_what_was_pushed(opener: impl Opener) -> Tested {
+    let mut bed = Bed::new(opener)?;
+    let draft = || {
+        Client::confidential("app")
+            .grants([GrantType::AuthorizationCode])
+            .redirect_uris([CB])
+            .scopes(["api", "web"])
+            .pushed_required(true)
+    };
+    let (_, caller) = bed.register(draft())?;
+    let refused = authorize(&bed, &request("app")).err().ok_or("authorized")?;
+    assert_eq!(refused.error().code(), "invalid_request");
+    assert!(refused.redirect().is_some());
+    let asked = AuthorizationRequest { scope: Some("api"), client_id: None, ..request("app") };
+    let pushed = bed.authority().push(&asked, &caller).wait()?;
+    assert!(pushed.request_uri.starts_with("urn:ietf:params:oauth:request_uri:"));
+    assert_eq!(pushed.expires_in, 600);
+    bed.reopen()?;
+    let authorization = bed.authority().authorize_pushed("app", &pushed.request_uri).wait()?;
+    assert_eq!(authorization.scope().as_str(), "api");
+    let url = approve(&bed, &authorization, "ann")?;
+    assert!(url.contains("&state=s%20t&iss="));
+    let code = parameter(&url, "code").ok_or("no code")?;
+    assert_eq!(redeem(&bed, &code, &caller)?.scope.as_str(), "api");
+    // What is wrong is told to who pushes, and nothing is kept of it.
+    let table = [
+        (AuthorizationRequest { scope: Some("admin"), ..request("app") }, "invalid_scope"),
+        (
+            AuthorizationRequest { redirect_uri: Some("https://evil"), ..request("app") },
+            "invalid_request",
+        ),
+        (AuthorizationRequest { code_challenge: None, ..request("app") }, "invalid_request"),
+        (request("other"), "invalid_request"),
+    ];
+    for (asked, code) in table {
+        let refused = bed.authority().push(&asked, &caller).wait().err().ok_or("pushed")?;
+        assert_eq!(refused.code(), code, "{asked:?}");
+    }
+    for caller in [Caller::public("app"), Caller::secret("app", "mcs_guess")] {
+        let refused = bed.authority().push(&request("app"), &caller).wait();
+        assert!(matches!(refused, Err(Error::InvalidClient(_))));
+    }
+    Ok(())
+}
+
+fn a_reference_is_its_clients_and_approved_once(opener: impl Opener) -> Tested {
+    let mut bed = Bed::new(opener)?;
+    let (client, caller) = bed.register(draft("app"))?;
+    bed.register(draft("other"))?;
+    let push = |bed: &Bed<_>| bed.authority().push(&request("app"), &caller).wait();
+    let at = |bed: &Bed<_>, id: &str, uri: &str| bed.authority().authorize_pushed(id, uri).wait();
+    let refused = |bed: &Bed<_>, id: &str, uri: &str| {
+        let refused = at(bed, id, uri).err();
+        refused.is_some_and(|e| e.error().code() == "invalid_request_uri" && e.redirect().is_none())
+    };
+    let uri = push(&bed)?.request_uri;
+    let code = code(&bed, "app", "ann")?;
+    let urn = "urn:ietf:params:oauth:request_uri:";
+    let bent = format!("{uri}A");
+    for wrong in
+        ["", "https://app.example/request", urn, &bent, &format!("{urn}{code}"), &uri[34..]]
+    {
+        assert!(refused(&bed, "app", wrong), "{wrong}");
+    }
+    assert!(refused(&bed, "other", &uri) && refused(&bed, "a\nb", &uri));
+    // It is no code either.
+    assert_eq!(code_of(redeem(&bed, &uri[34..], &caller)), Some("invalid_grant"));
+    // A page may be loaded again, but only one is approved, also after a crash.
+    let (first, second) = (at(&bed, "app", &uri)?, at(&bed, "app", &uri)?);
+    approve(&bed, &first, "ann")?;
+    for authorization in [&second, &first] {
+        let refused = approve(&bed, authorization, "ann").err().ok_or("approved")?;
+        let refused = refused.downcast::<AuthorizationError>()?;
+        assert_eq!(refused.error().code(), "invalid_request_uri");
+    }
+    bed.reopen()?;
+    let again = at(&bed, "app", &uri)?;
+    assert!(approve(&bed, &again, "ann").is_err());
+    // It expires, and dies with its client's stamp.
+    let uri = push(&bed)?.request_uri;
+    bed.clock.advance(599);
+    at(&bed, "app", &uri)?;
+    bed.clock.advance(1);
+    assert!(refused(&bed, "app", &uri));
+    let uri = push(&bed)?.request_uri;
+    let shown = at(&bed, "app", &uri)?;
+    bed.authority().revoke(Target::Client(&client)).wait()?;
+    assert!(refused(&bed, "app", &uri));
+    assert!(approve(&bed, &shown, "ann").is_err());
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Barrier};
 
 use mintage::locator::Digest;
 use mintage::store::{
-    CodeBirth, CodeOutcome, CodeUse, CodeView, IssueOutcome, Listing, Near, Outcome, Pair,
-    PairPolicy, Seq, Store, Target, Verb,
+    CODES_OF_PAIR_MAX, CodeBirth, CodeOutcome, CodeUse, CodeView, IssueOutcome, Listing, Near,
+    Outcome, Pair, PairPolicy, Seq, Store, StoreError, Target, Verb,
 };
 use mintage::time::{Clock, ManualClock};
 use store_support::{
@@ -50,6 +50,7 @@ laws! {
     one_of_many_redemptions_wins
     a_code_under_reuse_gives_the_live_token_once
     codes_are_swept_when_nobody_would_take_them
+    a_pair_has_room_for_so_many_codes
 }
 
 fn here() -> Pair {
@@ -243,6 +244,39 @@ fn codes_are_swept_when_nobody_would_take_them(bench: &Bench<'_, impl Store>) {
     assert!(view(bench, unspent).is_none());
     assert!(matches!(redeem(bench, spent).0, IssueOutcome::CodeDead));
     assert!(bench.is_redeemable(tokens.refresh.unwrap()));
+}
+
+fn a_pair_has_room_for_so_many_codes(bench: &Bench<'_, impl Store>) {
+    let birth = |pair: &Pair| {
+        let now = bench.clock.read();
+        Verb::Code(Box::new(CodeBirth {
+            pair: pair.clone(),
+            admission: bench.store.admission(),
+            now,
+            id: bench.store.draw(Near::Pair(pair)),
+            digest: fresh_digest(),
+            issued_at: now.unix,
+            expires_at: now.unix.plus(CODE_SECS),
+            body: Arc::from(&b"{}"[..]),
+        }))
+    };
+    // Enqueued together, so that a group holds many.
+    let mut tickets = Vec::new();
+    for n in 0..CODES_OF_PAIR_MAX {
+        tickets.push(bench.store.apply(birth(&here())));
+        if n % 64 == 63 {
+            for ticket in tickets.drain(..) {
+                assert!(matches!(ticket.wait(), Ok(Outcome::Code(CodeOutcome::Born))));
+            }
+        }
+    }
+    assert!(matches!(bench.store.apply(birth(&here())).wait(), Err(StoreError::Busy)));
+    offer(bench, &pair("reports", "user-2"));
+    bench.clock.advance(CODE_SECS + 300);
+    for _ in 0..64 {
+        bench.store.sweep(bench.clock.read()).unwrap();
+    }
+    offer(bench, &here());
 }
 
 #[test]

@@ -43,6 +43,7 @@ struct Stored {
     permitted: StoredPermitted,
     secret_optional: Vec<String>,
     pkce_required: bool,
+    pushed_required: bool,
     ip_ranges: Vec<String>,
     ip_relaxed_for_refresh: bool,
     redirect_uris: Vec<String>,
@@ -201,6 +202,7 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         },
         secret_optional: names(&settings.secret_optional),
         pkce_required: settings.pkce_required,
+        pushed_required: settings.pushed_required,
         ip_ranges: settings.ip_ranges.iter().map(IpRange::to_string).collect(),
         ip_relaxed_for_refresh: settings.ip_relaxed_for_refresh,
         redirect_uris: settings.redirect_uris.clone(),
@@ -272,6 +274,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         permitted,
         secret_optional: grants(&stored.secret_optional)?,
         pkce_required: stored.pkce_required,
+        pushed_required: stored.pushed_required,
         ip_ranges: stored
             .ip_ranges
             .iter()
@@ -323,6 +326,7 @@ mod tests {
             .pairs(PairPolicy::Newest(5))
             .introspects(Introspects::OwnAndChildren)
             .permitted_users(PermittedUsers::Listed(vec![Subject::new("ann")?]))
+            .pushed_required(true)
             .secret_optional([GrantType::AuthorizationCode])
             .ip_ranges(IpRange::parse("10.0.0.0/8"))
             .ip_relaxed_for_refresh()

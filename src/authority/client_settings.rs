@@ -36,6 +36,7 @@ pub(super) struct Settings {
     /// Grant types for which it need not prove who it is.
     pub(super) secret_optional: Vec<GrantType>,
     pub(super) pkce_required: bool,
+    pub(super) pushed_required: bool,
     /// Where its token requests may come from; anywhere when empty.
     pub(super) ip_ranges: Vec<IpRange>,
     pub(super) ip_relaxed_for_refresh: bool,
@@ -76,6 +77,7 @@ impl Settings {
             permitted: PermittedUsers::SelfAuthorized,
             secret_optional: Vec::new(),
             pkce_required: true,
+            pushed_required: false,
             ip_ranges: Vec::new(),
             ip_relaxed_for_refresh: false,
             redirect_uris: Vec::new(),

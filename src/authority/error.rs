@@ -84,6 +84,8 @@ pub enum Error {
     UnsupportedGrantType(Reason),
     /// The authority does not know this response type (RFC 6749 section 4.1.2.1).
     UnsupportedResponseType(Reason),
+    /// The `request_uri` is unknown, expired, used or another client's (RFC 9101 section 6.3).
+    InvalidRequestUri(Reason),
     /// The user must log in, and nothing may be shown (OpenID Connect Core section 3.1.2.6).
     LoginRequired(Reason),
     /// The user must consent, and nothing may be shown (OpenID Connect Core section 3.1.2.6).
@@ -149,6 +151,7 @@ impl Error {
             | Error::UnauthorizedClient(reason)
             | Error::UnsupportedGrantType(reason)
             | Error::UnsupportedResponseType(reason)
+            | Error::InvalidRequestUri(reason)
             | Error::LoginRequired(reason)
             | Error::ConsentRequired(reason)
             | Error::InvalidScope(reason)
@@ -185,6 +188,9 @@ impl Error {
             }
             Error::UnsupportedResponseType(_) => {
                 ("unsupported_response_type", 400, "the response type is not supported")
+            }
+            Error::InvalidRequestUri(_) => {
+                ("invalid_request_uri", 400, "the pushed request is invalid")
             }
             Error::LoginRequired(_) => ("login_required", 400, "the user must log in"),
             Error::ConsentRequired(_) => ("consent_required", 400, "the user must consent"),
@@ -348,6 +354,7 @@ mod tests {
             (Error::UnauthorizedClient(reason()), "unauthorized_client", 400),
             (Error::UnsupportedGrantType(reason()), "unsupported_grant_type", 400),
             (Error::UnsupportedResponseType(reason()), "unsupported_response_type", 400),
+            (Error::InvalidRequestUri(reason()), "invalid_request_uri", 400),
             (Error::LoginRequired(reason()), "login_required", 400),
             (Error::ConsentRequired(reason()), "consent_required", 400),
             (Error::InvalidScope(reason()), "invalid_scope", 400),

@@ -65,8 +65,8 @@ mod verify;
 pub use active::{ActiveToken, TokenKind};
 pub use audience::{AUDIENCES_MAX, Audience};
 pub use authorize::{
-    Authorization, AuthorizationError, AuthorizationRequest, Login, NONCE_LEN_MAX,
-    REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, STATE_LEN_MAX, Step,
+    Authorization, AuthorizationError, AuthorizationRequest, Login, NONCE_LEN_MAX, PUSHED_SECS,
+    Pushed, REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, STATE_LEN_MAX, Step,
 };
 pub use builder::{Builder, CODE_SECS_MAX, ISSUER_LEN_MAX, LEEWAY_SECS_MAX, RETRY_SECS_MAX};
 pub use client::{

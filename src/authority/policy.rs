@@ -140,6 +140,13 @@ impl Client {
         self
     }
 
+    /// Its authorization requests must be pushed (RFC 9126 section 6): what a browser brings is
+    /// refused.
+    pub fn pushed_required(mut self, required: bool) -> Client {
+        self.settings.pushed_required = required;
+        self
+    }
+
     /// Where its token requests may come from, at most [`IP_RANGES_MAX`] ranges; anywhere by
     /// default. The host says where a request comes from ([`Caller::from_address`](super::Caller::from_address)).
     pub fn ip_ranges(mut self, ranges: impl IntoIterator<Item = IpRange>) -> Client {

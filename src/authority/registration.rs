@@ -306,6 +306,7 @@ fn child(parent: &RegisteredClient, id: String, metadata: Metadata) -> Result<Cl
         pairs: settings.pairs,
         permitted: settings.permitted.clone(),
         pkce_required: settings.pkce_required,
+        pushed_required: settings.pushed_required,
         ip_ranges: settings.ip_ranges.clone(),
         ip_relaxed_for_refresh: settings.ip_relaxed_for_refresh,
         ..Settings::confidential()

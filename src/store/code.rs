@@ -14,6 +14,8 @@ use crate::time::Timestamp;
 
 /// The most codes of one shard that have not expired.
 const CODES_MAX: usize = (1 << 20) / SHARDS;
+/// The most codes of one pair that have not expired, so that nobody fills the room of others.
+pub const CODES_OF_PAIR_MAX: u32 = 1_024;
 /// The longest body of a code, in bytes.
 pub const CODE_BODY_LEN_MAX: usize = 12 * 1_024;
 
@@ -60,10 +62,13 @@ impl<J: Journal> Core<J> {
         if !self.admits_code(&shard, &row) {
             return refused(CodeOutcome::Refused);
         }
-        if shard.codes.len() >= CODES_MAX {
+        let unique = self.names.unique(&birth.pair);
+        let of_pair = shard.codes_of.get(&unique).copied().unwrap_or(0);
+        if shard.codes.len() >= CODES_MAX || of_pair >= CODES_OF_PAIR_MAX {
             return Err(StoreError::Busy);
         }
         let appended = self.append(&[Record::Code(row.clone())], Lane::Birth)?;
+        *shard.codes_of.entry(unique).or_default() += 1;
         shard.codes.insert(row.id, Staged::new(row, appended.first));
         Ok(appended.ticket(Outcome::Code(CodeOutcome::Born)))
     }
@@ -136,8 +141,12 @@ impl<J: Journal> Core<J> {
     /// Takes a record from the log or the checkpoint. The later position wins.
     pub(crate) fn redo_code(&self, row: CodeRow, lsn: Lsn) {
         let mut shard = self.shard_mut(row.id);
-        if shard.codes.get(&row.id).is_none_or(|held| held.lsn < lsn) {
-            shard.codes.insert(row.id, Staged::new(row, lsn));
+        if shard.codes.get(&row.id).is_some_and(|held| held.lsn >= lsn) {
+            return;
+        }
+        let unique = self.names.unique(&row.pair());
+        if shard.codes.insert(row.id, Staged::new(row, lsn)).is_none() {
+            *shard.codes_of.entry(unique).or_default() += 1;
         }
     }
 
@@ -164,14 +173,19 @@ impl<J: Journal> Core<J> {
     pub(crate) fn sweep_codes(&self, shard: &mut Shard, mark: Timestamp) -> u64 {
         let published = self.journal.published();
         let before = shard.codes.len();
+        let codes_of = &mut shard.codes_of;
         shard.codes.retain(|_, code| {
             code.settle(published);
             let stays = code.lsn > published || !is_past(&code.now, mark);
             if !stays {
+                if let Some(count) = codes_of.get_mut(&self.names.unique(&code.now.pair())) {
+                    *count = count.saturating_sub(1);
+                }
                 self.journal.forget(&Record::Code(code.now.clone()));
             }
             stays
         });
+        codes_of.retain(|_, count| *count > 0);
         (before - shard.codes.len()) as u64
     }
 }

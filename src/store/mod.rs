@@ -48,7 +48,7 @@ mod verb;
 mod view;
 
 pub use checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
-pub use code::CODE_BODY_LEN_MAX;
+pub use code::{CODE_BODY_LEN_MAX, CODES_OF_PAIR_MAX};
 pub use durable::{DurableOptions, DurableStore};
 pub use error::StoreError;
 pub use memory::MemoryStore;

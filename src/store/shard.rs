@@ -203,6 +203,8 @@ pub(crate) struct Shard {
     pub(crate) grants: AsIsMap<u64, GrantEntry>,
     pub(crate) pairs: AsIsMap<Digest, u64>,
     pub(crate) codes: AsIsMap<u64, Staged<CodeRow>>,
+    /// How many of `codes` a pair has.
+    pub(crate) codes_of: AsIsMap<Digest, u32>,
 }
 
 #[cfg(test)]

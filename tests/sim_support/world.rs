@@ -509,7 +509,6 @@ impl Client {
                 idle_secs: 0,
             }),
             code: None,
-            only_in: None,
         }));
         self.ask(Asked::Issue(op), Some(op), verb);
     }

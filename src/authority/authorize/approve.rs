@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::audience::Audience;
+use super::super::derive::DeriveKeys;
 use super::super::error::{Error, Reason};
 use super::super::issue::{Admission, narrow_scope};
 use super::super::policy::{PermittedUsers, not_permitted};
@@ -20,7 +21,7 @@ use crate::locator::Locator;
 use crate::scope::Scope;
 use crate::secret::{SecretBytes, SecretText};
 use crate::store::{
-    CodeBirth, CodeOutcome, Listing, Near, Outcome, Pair, Seq, Store, Ticket, Verb,
+    CodeBirth, CodeOutcome, Listing, Near, Outcome, Pair, Seq, Store, Ticket, UseOnce, Verb,
 };
 use crate::time::Timestamp;
 
@@ -236,9 +237,11 @@ impl<S: Store> Inner<S> {
             expires_at: now.unix.plus(self.code_secs),
             body: Arc::from(body),
         };
+        let used = self.use_reference(authorization)?;
         let authorization = authorization.clone();
         let born = self.store.apply(Verb::Code(Box::new(birth)));
-        Ok(born.and_then(move |outcome| match outcome {
+        let refused = authorization.clone();
+        let born = born.and_then(move |outcome| match outcome {
             Ok(Outcome::Code(CodeOutcome::Born)) => {
                 Ok(SecretText::new(authorization.redirect.url(&[("code", code.expose())])))
             }
@@ -251,7 +254,32 @@ impl<S: Store> Inner<S> {
                 Err(authorization.refused(Error::ServerError(reason)))
             }
             Err(error) => Err(authorization.refused(error.into())),
-        }))
+        });
+        Ok(match used {
+            None => born,
+            Some(used) => Ticket::slow(async move {
+                used.await.map_err(|error| refused.refused(error))?;
+                born.await
+            }),
+        })
+    }
+
+    /// A pushed request is approved once.
+    fn use_reference(
+        &self,
+        authorization: &Authorization,
+    ) -> Result<Option<Ticket<(), Error>>, Error> {
+        let Some(reference) = authorization.reference else { return Ok(None) };
+        let (owner, _) = DeriveKeys::assertion_digests(authorization.client.id.as_str(), "");
+        let verb = Verb::UseOnce(UseOnce {
+            owner,
+            digest: reference.digest,
+            expires_at: reference.expires_at,
+            owner_max: self.assertions_max,
+            now: self.clock.read(),
+        });
+        let again = || Error::InvalidRequestUri(Reason::new("used before, or expired"));
+        self.use_once(verb, again).map(Some)
     }
 }
 

@@ -50,18 +50,18 @@ impl<S: Store> Inner<S> {
             scope: request.scope.map(str::to_owned),
         };
         Ok(self.list_then(Listing::Code(code), 1, move |inner, page| {
-            ticket(inner.redeem_known(presented, page.code))
+            ticket(inner.redeem_known(&presented, page.code))
         }))
     }
 
     fn redeem_known(
         self: &Arc<Self>,
-        presented: Presented,
+        presented: &Presented,
         view: Option<CodeView>,
     ) -> Result<Ticket<Issued, Error>, Error> {
         let refuse = |why| Error::InvalidGrant(Reason::new(why).because(Cause::DeadCode));
         let view = view.ok_or_else(|| refuse("unknown code"))?;
-        let Presented { admission, client, code, .. } = &presented;
+        let Presented { admission, client, code, .. } = presented;
         // RFC 6749 section 4.1.2: "The authorization code is bound to the client identifier and
         // redirection URI." What is not bound so has no effect: it proves no theft of the owner's
         // making.
@@ -69,8 +69,8 @@ impl<S: Store> Inner<S> {
             return Err(refuse("another client's code"));
         }
         let read = Terms::read(&view.body);
-        let (terms, scope, audience) =
-            read.ok_or_else(|| Error::ServerError(Reason::new("the code has no terms")))?;
+        // A pushed request is no code.
+        let (terms, scope, audience) = read.ok_or_else(|| refuse("the code has no terms"))?;
         let named = presented.redirect_uri.as_deref();
         let fits = named.map_or(!terms.names_redirect, |uri| uri == terms.redirect_uri);
         if !fits {

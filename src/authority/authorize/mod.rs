@@ -59,11 +59,13 @@
 mod approve;
 mod code;
 mod pkce;
+mod pushed;
 mod redirect;
 mod request;
 mod step;
 
 pub use approve::Login;
+pub use pushed::{PUSHED_SECS, Pushed};
 pub use redirect::{REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX};
 pub use request::{
     Authorization, AuthorizationError, AuthorizationRequest, NONCE_LEN_MAX, STATE_LEN_MAX,

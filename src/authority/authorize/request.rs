@@ -16,6 +16,7 @@ use super::pkce::{self, Challenge};
 use super::redirect::Redirect;
 use super::step::Prompt;
 use crate::ids::ClientId;
+use crate::locator::Digest;
 use crate::scope::Scope;
 use crate::store::{Seq, Store};
 use crate::time::Timestamp;
@@ -92,7 +93,7 @@ impl<'a> AuthorizationRequest<'a> {
     }
 
     /// "Parameters sent without a value MUST be treated as if they were omitted from the request."
-    fn without_empty(self) -> AuthorizationRequest<'a> {
+    pub(super) fn without_empty(self) -> AuthorizationRequest<'a> {
         let some = |text: Option<&'a str>| text.filter(|text| !text.is_empty());
         AuthorizationRequest {
             response_type: some(self.response_type),
@@ -133,8 +134,14 @@ impl AuthorizationError {
         self.redirect.as_deref()
     }
 
-    fn shown(error: Error) -> AuthorizationError {
+    pub(super) fn shown(error: Error) -> AuthorizationError {
         AuthorizationError { error, redirect: None }
+    }
+}
+
+impl From<AuthorizationError> for Error {
+    fn from(error: AuthorizationError) -> Error {
+        error.error
     }
 }
 
@@ -179,7 +186,27 @@ pub struct Authorization {
     pub(super) max_age: Option<u64>,
     pub(super) begun_at: Timestamp,
     login_hint: Option<String>,
+    /// The pushed request that it came of.
+    pub(super) reference: Option<Reference>,
     profile: Profile,
+}
+
+/// How a request came.
+#[derive(Clone, Copy)]
+pub(super) enum Via {
+    /// In the browser's own query.
+    Browser,
+    /// From the client, directly.
+    Push,
+    /// In the browser, by a reference to what was pushed.
+    Reference(Reference),
+}
+
+/// A pushed request, which is approved once.
+#[derive(Clone, Copy)]
+pub(super) struct Reference {
+    pub(super) digest: Digest,
+    pub(super) expires_at: Timestamp,
 }
 
 impl Authorization {
@@ -247,15 +274,16 @@ impl<S: Store> Authority<S> {
     ) -> Result<Authorization, AuthorizationError> {
         // Noted before the subject and its grant are checked: a revocation in between outlives it.
         let admission = self.inner.store.admission();
-        self.inner.authorize(admission, &request.without_empty())
+        self.inner.authorize(admission, &request.without_empty(), Via::Browser)
     }
 }
 
 impl<S: Store> Inner<S> {
-    fn authorize(
+    pub(super) fn authorize(
         &self,
         admission: Seq,
         request: &AuthorizationRequest<'_>,
+        via: Via,
     ) -> Result<Authorization, AuthorizationError> {
         let client = self.asking_client(request).map_err(AuthorizationError::shown)?;
         let uri = redirect_uri(&client, request).map_err(AuthorizationError::shown)?;
@@ -265,7 +293,17 @@ impl<S: Store> Inner<S> {
             state: state.map(str::to_owned),
             issuer: Arc::clone(&self.issuer),
         };
-        self.checked(admission, client, redirect.clone(), request).map_err(|error| {
+        let must_push = client.settings.pushed_required && matches!(via, Via::Browser);
+        let checked = match must_push {
+            true => Err(Error::InvalidRequest(Reason::new("the request must be pushed"))),
+            false => self.checked(admission, client, redirect.clone(), request),
+        };
+        let reference = match via {
+            Via::Reference(reference) => Some(reference),
+            Via::Browser | Via::Push => None,
+        };
+        let checked = checked.map(|checked| Authorization { reference, ..checked });
+        checked.map_err(|error| {
             let redirect = Some(redirect.refusal(&error, self.profile));
             AuthorizationError { error, redirect }
         })
@@ -338,6 +376,7 @@ impl<S: Store> Inner<S> {
             max_age,
             begun_at: self.clock.read().unix,
             login_hint: request.login_hint.map(str::to_owned),
+            reference: None,
             profile: self.profile,
         })
     }

@@ -114,15 +114,24 @@ impl<S: Store> Inner<S> {
             owner_max: self.assertions_max,
             now: self.clock.read(),
         });
+        self.use_once(verb, || {
+            let reason = Reason::new("the assertion was used before, or has expired");
+            Error::InvalidClient(reason.because(Cause::JtiUsed))
+        })
+    }
+
+    /// Uses a value up that opens once, or says what `again` does. It is decided when this returns;
+    /// the ticket resolves when it is durable.
+    pub(in crate::authority) fn use_once(
+        &self,
+        verb: Verb,
+        again: impl FnOnce() -> Error + Send + 'static,
+    ) -> Result<Ticket<(), Error>, Error> {
         let used = self.store.apply(verb).and_then(|outcome| match outcome? {
             Outcome::UseOnce(UseOnceOutcome::First) => Ok(()),
-            Outcome::UseOnce(UseOnceOutcome::Again) => {
-                let reason = Reason::new("the assertion was used before");
-                Err(Error::InvalidClient(reason.because(Cause::JtiUsed)))
-            }
-            Outcome::UseOnce(UseOnceOutcome::Expired) => Err(refused(AssertionError::Expired)),
+            Outcome::UseOnce(UseOnceOutcome::Again | UseOnceOutcome::Expired) => Err(again()),
             Outcome::UseOnce(UseOnceOutcome::Full) => {
-                tracing::warn!("a client has too many unexpired assertions");
+                tracing::warn!("a client has used too many values that have not expired");
                 Err(StoreError::Busy.into())
             }
             _ => Err(Error::ServerError(Reason::new("the store answered another question"))),
