@@ -49,6 +49,7 @@ laws! {
     what_a_code_gives_derives_from_it
     one_of_many_redemptions_wins
     a_code_under_reuse_gives_the_live_token_once
+    a_code_is_spent_only_where_its_token_was_signed
     codes_are_swept_when_nobody_would_take_them
     a_pair_has_room_for_so_many_codes
 }
@@ -96,6 +97,36 @@ fn redeem_as(
         (tokens.family, tokens.grant) = (family, grant);
     }
     (outcome, tokens)
+}
+
+/// A token that is signed first names its family: asking for that one, or naming another, spends
+/// nothing.
+fn a_code_is_spent_only_where_its_token_was_signed(bench: &Bench<'_, impl Store>) {
+    let reuse = PairPolicy::Reuse { left_secs_min: 1 };
+    let apply = |code, policy, with_refresh, only_in: Option<u64>| {
+        let admission = bench.store.admission();
+        let (verb, tokens) = bench.issue_verb(&here(), policy, with_refresh, admission);
+        let Verb::Issue(mut issue) = verb else { panic!("no issue") };
+        (issue.code, issue.only_in) = (code, only_in.or(Some(tokens.family)));
+        let outcome = patiently(|| bench.store.apply(Verb::Issue(issue.clone())).wait()).unwrap();
+        let Outcome::Issue(outcome) = outcome else { panic!("{outcome:?}") };
+        outcome
+    };
+    let code = offer(bench, &here());
+    for (policy, with_refresh) in [(PairPolicy::Unlimited, true), (reuse, false)] {
+        let asked = apply(Some(code), policy, with_refresh, Some(0));
+        assert!(matches!(asked, IssueOutcome::Elsewhere { .. }), "{asked:?}");
+    }
+    let born = apply(None, reuse, false, None);
+    let IssueOutcome::Issued { family, .. } = born else { panic!("{born:?}") };
+    for other in [0, family + 64] {
+        let asked = apply(Some(code), reuse, false, Some(other));
+        assert!(matches!(asked, IssueOutcome::Reused { family: f, .. } if f == family));
+        assert!(view(bench, code).is_some_and(|code| code.live && !code.spent));
+    }
+    let taken = apply(Some(code), reuse, false, Some(family));
+    assert!(matches!(taken, IssueOutcome::Reused { .. }), "{taken:?}");
+    assert!(view(bench, code).is_some_and(|code| code.spent));
 }
 
 fn redeem(bench: &Bench<'_, impl Store>, code: CodeUse) -> (IssueOutcome, Tokens) {

@@ -116,6 +116,7 @@ pub(super) struct RedeemedCode {
 const FAMILIES_TRIED_MAX: usize = 4;
 
 /// What the answer is made of when the store says that the tokens were born.
+#[derive(Clone)]
 struct Expected {
     pair: Pair,
     request: [u8; 16],
@@ -287,19 +288,29 @@ impl<S: Store> Inner<S> {
         issue.only_in = Some(0);
         for _ in 0..FAMILIES_TRIED_MAX {
             let outcome = self.store.apply(Verb::Issue(Box::new(issue.clone()))).await;
-            let Ok(Outcome::Issue(IssueOutcome::Elsewhere { family })) = outcome else {
-                let settled = self.born(expected, outcome)?;
-                return self.issued_async(settled, presigned).await;
+            let Expected { generation, key_version, .. } = expected;
+            let (signing, family) = match &outcome {
+                Ok(Outcome::Issue(IssueOutcome::Elsewhere { family })) => {
+                    let (grant, family, admission) = (issue.grant, *family, issue.admission);
+                    let decided = Decided { grant, family, generation, admission, key_version };
+                    let Expected { form, terms, .. } = &expected;
+                    (self.sign_ahead(form, terms, Some(decided))?, family)
+                }
+                // A code is spent for it only once it is signed.
+                Ok(Outcome::Issue(IssueOutcome::Reused { family, .. }))
+                    if issue.code.is_some() && issue.only_in != Some(*family) =>
+                {
+                    let family = *family;
+                    let Settled { form, terms, decided, .. } =
+                        self.born(expected.clone(), outcome)?;
+                    (self.sign_ahead(&form, &terms, Some(decided))?, family)
+                }
+                _ => {
+                    let settled = self.born(expected, outcome)?;
+                    return self.issued_async(settled, presigned).await;
+                }
             };
-            let Expected { form, terms, generation, key_version, .. } = &expected;
-            let decided = Decided {
-                grant: issue.grant,
-                family,
-                generation: *generation,
-                admission: issue.admission,
-                key_version: *key_version,
-            };
-            presigned = self.sign_ahead(form, terms, Some(decided))?.signed().await?;
+            presigned = signing.signed().await?;
             issue.only_in = Some(family);
         }
         Err(StoreError::Busy.into())

@@ -35,6 +35,7 @@ pub(super) struct Terms {
 }
 
 /// An access token that lacks only what the store decides.
+#[derive(Clone)]
 pub(super) enum Form {
     Opaque(SecretText),
     Jwt { jti: String, keys: Arc<KeySet> },

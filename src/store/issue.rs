@@ -222,7 +222,9 @@ impl<J: Journal> Core<J> {
         (lsn, family, outcome): (Lsn, u64, IssueOutcome),
     ) -> Decided {
         let outcome = Outcome::Issue(outcome);
-        let spent = issue.code.and_then(|code| self.spent_code(shard, &code, family));
+        let is_taken = issue.only_in.is_none_or(|only| only == family);
+        let code = issue.code.filter(|_| is_taken);
+        let spent = code.and_then(|code| self.spent_code(shard, &code, family));
         let Some(record) = spent else { return self.attached(lsn, outcome) };
         let appended = self.append(std::slice::from_ref(&record), Lane::Birth)?;
         self.note(shard, &[record], &appended);

@@ -91,7 +91,8 @@ pub struct Issue {
     /// Identifier drawn for the family, if a new one is needed.
     pub family: u64,
     /// The family that the token was signed for, where signing came first: it is born in this one
-    /// or nothing happens ([`IssueOutcome::Elsewhere`]). 0 is no family: it only asks for the one.
+    /// or nothing happens ([`IssueOutcome::Elsewhere`], or [`IssueOutcome::Reused`] with no code
+    /// spent). 0 is no family: it only asks for the one.
     pub only_in: Option<u64>,
     /// Identifier drawn for the grant, if a new one is needed.
     pub grant: u64,

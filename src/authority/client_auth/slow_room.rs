@@ -132,7 +132,7 @@ mod tests {
 
     type Tested = Result<(), Box<dyn std::error::Error>>;
 
-    fn is_busy(place: Result<SlowPlace<'_>, Error>) -> bool {
+    fn is_busy(place: &Result<SlowPlace<'_>, Error>) -> bool {
         matches!(place, Err(Error::TemporarilyUnavailable(StoreError::Busy)))
     }
 
@@ -141,11 +141,11 @@ mod tests {
         let room = SlowRoom::default();
         let (a, b, c) = (ClientId::new("a")?, ClientId::new("b")?, ClientId::new("c")?);
         let first = room.guess(&a, Duration::ZERO)?;
-        assert!(is_busy(room.guess(&a, Duration::ZERO)));
+        assert!(is_busy(&room.guess(&a, Duration::ZERO)));
         let second = room.guess(&b, Duration::ZERO)?;
-        assert!(is_busy(room.guess(&c, Duration::ZERO)));
+        assert!(is_busy(&room.guess(&c, Duration::ZERO)));
         let registering = room.register()?;
-        assert!(is_busy(room.register()));
+        assert!(is_busy(&room.register()));
         drop(first);
         let third = room.guess(&c, Duration::ZERO)?;
         drop((second, third, registering));
@@ -162,12 +162,12 @@ mod tests {
         for _ in 0..=FREE_GUESSES {
             room.guess(&a, now)?.judged(false, now);
         }
-        assert!(is_busy(room.guess(&a, now)));
+        assert!(is_busy(&room.guess(&a, now)));
         room.guess(&b, now)?.judged(false, now);
         room.guess(&b, now)?.judged(true, now);
         for closed in [100, 200, 400, 800, 1_600, 2_000, 2_000] {
             now += Duration::from_millis(closed - 1);
-            assert!(is_busy(room.guess(&a, now)), "{closed}");
+            assert!(is_busy(&room.guess(&a, now)), "{closed}");
             now += Duration::from_millis(1);
             room.guess(&a, now)?.judged(false, now);
         }
