@@ -45,6 +45,10 @@ pub(crate) struct Staged<T> {
     /// Oldest first; each with the position whose publication makes it visible. As many as there
     /// are changes of one entity on their way, which callers decide: nothing here may walk over all
     /// of them for each.
+    #[expect(
+        clippy::box_collection,
+        reason = "most entities have none, and pay eight bytes for it"
+    )]
     before: Option<Box<VecDeque<(Lsn, T)>>>,
     /// Position whose publication makes `now` visible.
     seen_from: Lsn,
