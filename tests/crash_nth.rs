@@ -137,8 +137,8 @@ impl Campaign<'_> {
         let mut counts = BTreeMap::new();
         for kind in kinds() {
             let key = (kind.life, kind.files, kind.calls);
-            if !counts.contains_key(&key) {
-                counts.insert(key, self.one(kind, 0, 1)?.0);
+            if let std::collections::btree_map::Entry::Vacant(e) = counts.entry(key) {
+                e.insert(self.one(kind, 0, 1)?.0);
             }
         }
         Ok(counts)

@@ -239,7 +239,7 @@ impl Store for Broken {
     ) -> impl Future<Output = Result<Option<TokenView>, StoreError>> + Send + 'static {
         let found = self.store.find(find, now);
         let is_stale = self.fault == Fault::StaleReads
-            && self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0;
+            && self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2);
         let seen = Arc::clone(&self.seen);
         async move {
             let Find::Access { digest, .. } = find else { return found.await };

@@ -84,7 +84,7 @@ fn mint(
     let mut note =
         |text: &str| minted.extend_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
     for n in 0..TOKENS_EACH {
-        let issued = authority.issue(Issue::to(&format!("user-{n}"), &clients[n % 2])).wait()?;
+        let issued = authority.issue(Issue::to(format!("user-{n}"), &clients[n % 2])).wait()?;
         note(&access_token(&issued));
         note(&refresh_token(&issued)?);
         if n % 2 == 1 {
@@ -282,7 +282,7 @@ fn two_authorities_do_not_disturb_each_other() -> Tested {
     let (client_here, client_there) = (client(&one)?.client_id, client(&other)?.client_id);
     assert_eq!(client_here.as_str(), client_there.as_str(), "the same name in both");
     let work = |authority: &Authority, client: &ClientId| -> Vec<String> {
-        let issue = |n| authority.issue(Issue::to(&format!("user-{n}"), client)).wait();
+        let issue = |n| authority.issue(Issue::to(format!("user-{n}"), client)).wait();
         (0..200).map(|n| access_token(&issue(n).expect("an issue"))).collect()
     };
     let (mine, theirs) = std::thread::scope(|scope| {

@@ -72,11 +72,13 @@ fn full_log(clock: &Arc<ManualClock>) -> (SimStorage, DurableStore, Told) {
                 let (outcome, access, second) = bench.redeem(first);
                 assert!(matches!(outcome, RedeemOutcome::Redeemed { .. }));
                 told.live.extend([tokens.access, access]);
-                (told.redeemable.push(second), told.spent.push(first));
+                told.redeemable.push(second);
+                told.spent.push(first);
             }
             1 => {
                 bench.revoke(Target::Subject(here(n).subject));
-                (told.dead.push(tokens.access), told.spent.push(first));
+                told.dead.push(tokens.access);
+                told.spent.push(first);
             }
             _ => (told.live.push(tokens.access), told.redeemable.push(first)).1,
         }

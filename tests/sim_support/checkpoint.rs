@@ -131,7 +131,7 @@ impl Checkpoint for SimCheckpoint {
         let mut kept = self.0.lock().unwrap();
         kept.call()?;
         kept.batches += 1;
-        if kept.batches % 8 == 0 {
+        if kept.batches.is_multiple_of(8) {
             kept.older = kept.table.clone();
         }
         for (key, value) in batch {

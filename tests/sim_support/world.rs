@@ -162,7 +162,7 @@ impl World {
             // Crashes while opening come three in a row at most.
             let is_calm = attempt >= 3;
             let mut is_faulty = false;
-            if self.weather.fault.is_some() && self.seed % 2 == 0 && self.opened == 0 {
+            if self.weather.fault.is_some() && self.seed.is_multiple_of(2) && self.opened == 0 {
                 is_faulty = true;
                 self.storage.set_fault(self.weather.fault);
             } else if !is_calm && self.chance(self.weather.ends) {
