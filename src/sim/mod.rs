@@ -90,8 +90,6 @@ pub enum Bug {
     TornInTheMiddle,
     /// A redeem is judged under one lock and made under the next.
     RedeemedOutsideTheLock,
-    /// Of two changes on their way the first is not seen when it arrives.
-    MiddleStateForgotten,
     /// A block of numbers that a lost slot of the superblock named is used again.
     BlockUsedAgain,
 }

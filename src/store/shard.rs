@@ -8,7 +8,6 @@ use super::record::{CodeRow, FamilyRow, GrantRow, StampKind, TokenRow};
 use super::{Lsn, Seq};
 use crate::locator::Digest;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::planted;
 use crate::time::Timestamp;
 
 /// Digests are keyed hashes and identifiers are our own: neither needs a second hash.
@@ -80,9 +79,7 @@ impl<T> Staged<T> {
     pub(crate) fn put(&mut self, next: T, lsn: Lsn, published: Lsn) {
         self.settle(published);
         let was = (self.seen_from, std::mem::replace(&mut self.now, next));
-        if !(planted!(MiddleStateForgotten) && self.seen_from > published) {
-            self.before.get_or_insert_default().push_back(was);
-        }
+        self.before.get_or_insert_default().push_back(was);
         self.seen_from = lsn;
         self.lsn = lsn;
     }

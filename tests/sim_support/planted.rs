@@ -50,9 +50,11 @@ fn a_segment_dropped_before_its_survivors_were_synced_is_found() {
     finds(Bug::DroppedBeforeSync, Weather::LONG, 10_000);
 }
 
+/// Rare: the seed that showed it before the verbs changed was the 2,350th.
 #[test]
+#[ignore = "minutes; `.ci/full planted`"]
 fn a_drop_that_waits_for_its_survivors_alone_is_found() {
-    finds(Bug::DropWaitsForSurvivorsAlone, Weather::CLEANING, 20_000);
+    finds(Bug::DropWaitsForSurvivorsAlone, Weather::CLEANING, 200_000);
 }
 
 #[test]
@@ -78,11 +80,6 @@ fn a_torn_tail_accepted_in_the_middle_is_found() {
 #[test]
 fn a_redeem_outside_its_lock_is_found() {
     finds(Bug::RedeemedOutsideTheLock, Weather::CALM, 10_000);
-}
-
-#[test]
-fn a_forgotten_state_between_two_is_found() {
-    finds(Bug::MiddleStateForgotten, Weather::CALM, 10_000);
 }
 
 #[test]

@@ -18,7 +18,6 @@ use crate::store_support::sim::{Call, Fault, Random, SimStorage};
 use crate::store_support::{Access, Refresh, Tokens, clock, pair, root, wait};
 
 const CLIENTS: [&str; 2] = ["reports", "mobile"];
-const SUBJECTS: u64 = 3;
 
 /// What may go wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +38,8 @@ pub struct Weather {
     pub cleans: bool,
     /// The store is closed while they work.
     pub closes: bool,
+    /// How many subjects there are; the fewer, the more clients meet.
+    pub subjects: u64,
 }
 
 impl Weather {
@@ -53,6 +54,7 @@ impl Weather {
         fault: None,
         cleans: false,
         closes: false,
+        subjects: 3,
     };
     /// Crashes alone.
     pub const CALM: Weather =
@@ -89,6 +91,7 @@ struct Shared {
     policies: u64,
     storage: SimStorage,
     cleans: bool,
+    subjects: u64,
 }
 
 struct World {
@@ -265,6 +268,7 @@ impl World {
             policies: self.seed,
             storage: self.storage.clone(),
             cleans: self.weather.cleans,
+            subjects: self.weather.subjects,
         });
         let clients = 1 + self.random.below(self.weather.clients);
         let tasks: Vec<_> = (0..clients)
@@ -458,10 +462,11 @@ impl Client {
 
     fn pair(&mut self) -> (Pair, PairPolicy) {
         let client = self.random.below(CLIENTS.len() as u64);
-        let subject = self.random.below(SUBJECTS);
+        let subject = self.random.below(self.shared.subjects);
         let pair = pair(CLIENTS[usize::try_from(client).unwrap()], &format!("user-{subject}"));
         // A pair keeps its policy.
-        let policy = match (self.shared.policies / 7 + client * SUBJECTS + subject) % 4 {
+        let policy = match (self.shared.policies / 7 + client * self.shared.subjects + subject) % 4
+        {
             0 => PairPolicy::Replace,
             1 => PairPolicy::Newest(2),
             _ => PairPolicy::Unlimited,
