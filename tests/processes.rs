@@ -34,7 +34,8 @@ fn main() -> Tested {
     }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: [(&str, fn() -> Tested); 6] = [
+    type Test = fn() -> Tested;
+    let tests: [(&str, Test); 6] = [
         ("forked_children_mint_no_token_twice", forked_children_mint_no_token_twice),
         ("a_source_that_a_fork_copies_is_caught", a_source_that_a_fork_copies_is_caught),
         ("processes_mint_no_token_twice", processes_mint_no_token_twice),

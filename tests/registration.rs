@@ -133,7 +133,7 @@ fn an_initial_access_token_is_the_only_one(opener: impl Opener) -> Tested {
     Ok(())
 }
 
-fn with(changes: Value) -> String {
+fn with(changes: &Value) -> String {
     let mut metadata: Value = serde_json::from_str(METADATA).unwrap_or_default();
     for (name, value) in changes.as_object().into_iter().flatten() {
         metadata[name] = value.clone();
@@ -149,21 +149,21 @@ fn a_child_stays_within_its_parent(opener: impl Opener) -> Tested {
         json!({"grant_types": ["client_credentials", "urn:x"]}),
         json!({"token_endpoint_auth_method": "none", "grant_types": ["client_credentials"]}),
     ] {
-        let refused = register(&bed, &with(more.clone()), &token);
+        let refused = register(&bed, &with(&more), &token);
         assert!(matches!(refused, Err(Error::InvalidClientMetadata(_))), "{more}");
     }
     let all = register(&bed, r#"{"redirect_uris":["https://app.example/cb"]}"#, &token)?;
     assert_eq!(body(&all)?["scope"], "api refresh_token web");
     assert_eq!(body(&all)?["grant_types"], json!(["authorization_code"]));
-    let none = register(&bed, &with(json!({"scope": ""})), &token)?;
+    let none = register(&bed, &with(&json!({"scope": ""})), &token)?;
     assert_eq!(body(&none)?["scope"], "");
-    let public = register(&bed, &with(json!({"token_endpoint_auth_method": "none"})), &token)?;
+    let public = register(&bed, &with(&json!({"token_endpoint_auth_method": "none"})), &token)?;
     assert!(public.client_secret.is_none());
     assert!(body(&public)?.get("client_secret_expires_at").is_none());
     let known = bed.authority().client(&public.client_id).ok_or("unknown")?;
     assert_eq!(known.methods(), [AuthMethod::None]);
     // It speaks for itself, not for whom its parent runs as, and registers nobody.
-    let machine = with(json!({"grant_types": ["client_credentials"]}));
+    let machine = with(&json!({"grant_types": ["client_credentials"]}));
     let machine = register(&bed, &machine, &token)?;
     let secret = machine.client_secret.as_ref().ok_or("no secret")?;
     let caller = Caller::secret(&machine.client_id, secret.expose());
@@ -185,7 +185,7 @@ fn an_unusable_document_registers_nothing(opener: impl Opener) -> Tested {
     for uri in
         ["https://app.example/cb#x", "http://app.example", "javascript:x", "", "https://*.a.b"]
     {
-        let refused = register(&bed, &with(json!({"redirect_uris": [uri]})), &token).err();
+        let refused = register(&bed, &with(&json!({"redirect_uris": [uri]})), &token).err();
         assert_eq!(refused.map(|error| error.code()), Some("invalid_redirect_uri"), "{uri}");
     }
     let long = "x".repeat(20_000);
@@ -193,18 +193,18 @@ fn an_unusable_document_registers_nothing(opener: impl Opener) -> Tested {
         "",
         "[]",
         r#"{"scope":7}"#,
-        &with(json!({"token_endpoint_auth_method": "tls_client_auth"})),
-        &with(json!({"response_types": ["token"]})),
-        &with(json!({"grant_types": ["implicit"]})),
-        &with(json!({"jwks": {"keys": []}, "jwks_uri": "https://a"})),
-        &with(json!({"token_endpoint_auth_method": "private_key_jwt"})),
-        &with(json!({"client_name": "x".repeat(256)})),
-        &with(json!({"x": long})),
+        &with(&json!({"token_endpoint_auth_method": "tls_client_auth"})),
+        &with(&json!({"response_types": ["token"]})),
+        &with(&json!({"grant_types": ["implicit"]})),
+        &with(&json!({"jwks": {"keys": []}, "jwks_uri": "https://a"})),
+        &with(&json!({"token_endpoint_auth_method": "private_key_jwt"})),
+        &with(&json!({"client_name": "x".repeat(256)})),
+        &with(&json!({"x": long})),
     ] {
         let refused = register(&bed, bad, &token);
         assert!(matches!(refused, Err(Error::InvalidClientMetadata(_))), "{bad:.60}");
     }
-    let signs = with(json!({
+    let signs = with(&json!({
         "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://app.example/jwks",
     }));
     let signs = register(&bed, &signs, &token)?;
@@ -231,7 +231,7 @@ fn a_managed_client_reads_changes_and_ends_itself(opener: impl Opener) -> Tested
     let change = |changes: Value, token: &str| {
         let mut changes = changes;
         changes["client_id"] = json!(changes.get("client_id").unwrap_or(&json!(id.as_str())));
-        bed.authority().update_registration(&with(changes), token).wait()
+        bed.authority().update_registration(&with(&changes), token).wait()
     };
     let changed = change(json!({"client_name": "New", "scope": "api"}), &own)?;
     assert!(changed.client_secret.is_none() && changed.registration_access_token.is_none());

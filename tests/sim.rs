@@ -3,6 +3,7 @@
 //!
 //! `MINTAGE_SIM_SEEDS` sets how many seeds run, `MINTAGE_SIM_SEED` runs one. Under
 //! `RUSTFLAGS="--cfg mintage_sim"` the seed decides who runs when, too, and a failing seed fails again.
+#![allow(clippy::print_stdout)]
 
 mod sim_support;
 mod store_support;

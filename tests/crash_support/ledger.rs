@@ -147,7 +147,7 @@ impl Ledger {
             ["S", calls] => ended.calls = calls.parse().unwrap(),
             ["C"] => ended.closed = true,
             ["X", "cut"] => ended.wrong.push("the power could not be cut".to_owned()),
-            ["P", ..] => ended.wrong.push(line.to_owned()),
+            ["P", ..] | ["N", "R", _, "refused", ..] => ended.wrong.push(line.to_owned()),
             ["B", "I", name, ..] => {
                 let refresh =
                     Refresh { family: number(4), generation: 1, digest: digest_of(words[6]) };
@@ -193,7 +193,6 @@ impl Ledger {
                 let entry = self.entry(name);
                 entry.refused = entry.maybe.take();
             }
-            ["N", "R", _, "refused", ..] => ended.wrong.push(line.to_owned()),
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! The simulation: worlds, and what runs them. Under `--cfg mintage_sim` every thread of a world is a
 //! task that its seed schedules; without it they are real threads, and the seed decides the rest.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::print_stderr)]
 
 pub mod checkpoint;
 pub mod world;

@@ -10,6 +10,7 @@
 //! I4 (what was admitted before a revocation that was answered is dead, and nothing else), I5 (one
 //! successor, one live generation; an honest retry is no replay and a replay no retry), I6 (one grant
 //! a pair; both indexes list the same), and numbers that only grow.
+#![allow(clippy::print_stderr)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -554,9 +555,9 @@ impl Checker {
                 );
                 refuse(state);
             }
-            Ok(Outcome::Issue(IssueOutcome::PairTaken)) => refuse(state),
+            Ok(Outcome::Issue(IssueOutcome::PairTaken))
+            | Err(StoreError::Busy | StoreError::Closed) => refuse(state),
             Ok(other) => panic!("an issue answered {other:?}"),
-            Err(StoreError::Busy | StoreError::Closed) => refuse(state),
             Err(_) => {}
         }
     }
