@@ -1,5 +1,5 @@
 //! Random runs against a naive model: what a token is worth after any sequence of issues, refreshes,
-//! retries, replays, uses, revocations, clock steps and reopenings.
+//! retries, replays, codes, uses, revocations, clock steps and reopenings.
 //!
 //! `MINTAGE_MODEL_RUNS` sets how many sequences run in memory (default 2,000),
 //! `MINTAGE_MODEL_DURABLE_RUNS` how many on disk (default 200; 2,000 in `.ci/run`).
@@ -9,7 +9,10 @@ mod support;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-use mintage::authority::{Caller, Client, Error, Issue, Issued, Target, TokenFormat, TokenRequest};
+use mintage::authority::{
+    AuthorizationRequest, Caller, Client, Error, GrantType, Issue, Issued, Login, Target,
+    TokenFormat, TokenRequest,
+};
 use mintage::ids::ClientId;
 use mintage::scope::Scope;
 use mintage::store::PairPolicy;
@@ -22,6 +25,9 @@ const CLIENTS: usize = 2;
 const SUBJECTS: usize = 3;
 const SCOPES: [&str; 3] = ["api refresh_token", "web refresh_token", "api web refresh_token"];
 const NEWEST: usize = 2;
+/// How long a code may be redeemed, and when it may have been swept.
+const CODE_SECS: u64 = 60;
+const CODE_SWEPT_SECS: u64 = CODE_SECS + 300;
 /// Runs share a store, for a store is dear to open, and leave it before it has grown.
 const RUNS_PER_BED: u32 = 20;
 
@@ -31,6 +37,17 @@ enum Step {
         client: usize,
         subject: usize,
         scope: usize,
+    },
+    /// A user agrees: a code is out.
+    Approve {
+        client: usize,
+        subject: usize,
+        scope: usize,
+    },
+    /// The code at that place, by its client or by another.
+    Redeem {
+        code: usize,
+        foreign: bool,
     },
     /// Of the family at that place: its refresh token so many generations back.
     Refresh {
@@ -57,6 +74,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..CLIENTS, 0..SUBJECTS, 0..SCOPES.len())
             .prop_map(|(client, subject, scope)| Step::Issue { client, subject, scope }),
+        3 => (0..CLIENTS, 0..SUBJECTS, 0..SCOPES.len())
+            .prop_map(|(client, subject, scope)| Step::Approve { client, subject, scope }),
+        4 => (0..6usize, prop::bool::weighted(0.15))
+            .prop_map(|(code, foreign)| Step::Redeem { code, foreign }),
         8 => (family.clone(), prop_oneof![6 => Just(0), 4 => Just(1), 1 => Just(2)], prop::bool::weighted(0.2))
             .prop_map(|(family, back, narrow)| Step::Refresh { family, back, narrow }),
         3 => (family.clone(), 0..2usize, any::<bool>())
@@ -94,12 +115,25 @@ impl Family {
     }
 }
 
+/// One code, as anybody would note it down.
+struct Code {
+    client: usize,
+    subject: usize,
+    scope: Scope,
+    text: String,
+    issued_at: Timestamp,
+    dead: bool,
+    /// The family that it gave.
+    gave: Option<usize>,
+}
+
 struct Run<'a, O: Opener> {
     bed: &'a RefCell<Bed<O>>,
     auditor: &'a Caller,
     clients: Vec<(ClientId, Caller)>,
     subjects: Vec<String>,
     families: Vec<Family>,
+    codes: Vec<Code>,
     grants: HashMap<(usize, usize), u64>,
 }
 
@@ -113,6 +147,10 @@ impl<O: Opener> Run<'_, O> {
     fn take(&mut self, step: &Step) -> Checked {
         match *step {
             Step::Issue { client, subject, scope } => self.issue(client, subject, SCOPES[scope])?,
+            Step::Approve { client, subject, scope } => {
+                self.approve(client, subject, SCOPES[scope])?;
+            }
+            Step::Redeem { code, foreign } => self.redeem(code, foreign)?,
             Step::Refresh { family, back, narrow } => self.refresh(family, back, narrow)?,
             Step::Use { family, back, introspect } => self.use_access(family, back, introspect)?,
             Step::Revoke { family, what } => self.revoke(family, what)?,
@@ -128,6 +166,59 @@ impl<O: Opener> Run<'_, O> {
     fn issue(&mut self, client: usize, subject: usize, scope: &str) -> Checked {
         let issue = Issue::to(&self.subjects[subject], &self.clients[client].0).scope(scope);
         let issued = self.bed.borrow().authority().issue(issue).wait()?;
+        self.born(client, subject, issued);
+        Ok(())
+    }
+
+    fn approve(&mut self, client: usize, subject: usize, scope: &str) -> Checked {
+        let authority = self.bed.borrow().authority();
+        let request = AuthorizationRequest {
+            response_type: Some("code"),
+            client_id: Some(self.clients[client].0.as_str()),
+            scope: Some(scope),
+            ..AuthorizationRequest::default()
+        };
+        let authorization = authority.authorize(&request)?;
+        let login = Login::now(&self.subjects[subject], &authority)?;
+        let url = authority.approve(&authorization, &login, scope).wait()?;
+        let text = url.expose().split(['=', '&']).nth(1).ok_or("no code")?.to_owned();
+        let scope = Scope::parse(scope)?;
+        let issued_at = self.now();
+        self.codes.push(Code { client, subject, scope, text, issued_at, dead: false, gave: None });
+        Ok(())
+    }
+
+    fn redeem(&mut self, at: usize, foreign: bool) -> Checked {
+        let now = self.now();
+        let Some(code) = self.codes.get(at) else { return Ok(()) };
+        if now.since(code.issued_at) >= CODE_SWEPT_SECS && code.gave.is_some() {
+            // Whether it is still remembered is open.
+            return Ok(());
+        }
+        let presenter = if foreign { (code.client + 1) % CLIENTS } else { code.client };
+        let request = TokenRequest::code(&code.text, &self.clients[presenter].1);
+        let got = self.bed.borrow().authority().token(&request).wait();
+        let is_live = !code.dead && now.since(code.issued_at) < CODE_SECS && code.gave.is_none();
+        match got {
+            Ok(issued) if is_live && !foreign => {
+                assert_eq!(issued.scope, code.scope);
+                let (client, subject) = (code.client, code.subject);
+                self.codes[at].gave = Some(self.families.len());
+                self.born(client, subject, issued);
+            }
+            Err(Error::InvalidGrant(_)) if foreign => {}
+            Err(Error::InvalidGrant(_)) if !is_live => {
+                // I5: what a code gave ends with its second use.
+                if let Some(family) = code.gave {
+                    self.families[family].dead = true;
+                }
+            }
+            got => return Err(format!("a code gave {got:?}, live: {is_live}").into()),
+        }
+        Ok(())
+    }
+
+    fn born(&mut self, client: usize, subject: usize, issued: Issued) {
         // I6: one grant per client and subject.
         let grant = *self.grants.entry((client, subject)).or_insert(issued.grant);
         assert_eq!(issued.grant, grant, "a second grant for one pair");
@@ -152,7 +243,6 @@ impl<O: Opener> Run<'_, O> {
             narrow: false,
             reopened: false,
         });
-        Ok(())
     }
 
     fn refresh(&mut self, family: usize, back: usize, narrow: bool) -> Checked {
@@ -232,6 +322,15 @@ impl<O: Opener> Run<'_, O> {
             7 => authority.revoke(Target::Token(&refresh)).wait()?,
             _ => authority.revoke_token(&access, caller).wait()?,
         }
+        for code in &mut self.codes {
+            code.dead |= match what {
+                0 => true,
+                1 => code.client == client,
+                2 => code.subject == subject,
+                3 | 4 => (code.client, code.subject) == (client, subject),
+                _ => false,
+            };
+        }
         for (n, family) in self.families.iter_mut().enumerate() {
             let ends = match what {
                 0 => true,
@@ -305,7 +404,12 @@ fn one_run<O: Opener>(
 ) -> Tested {
     let draft = |name: &str, format| {
         let client = Client::public(format!("{name} {number}"));
-        client.scopes(["api", "web", "refresh_token"]).format(format)
+        client
+            .grants([GrantType::AuthorizationCode, GrantType::RefreshToken])
+            .redirect_uris(["https://app.example/cb"])
+            .pkce_required(false)
+            .scopes(["api", "web", "refresh_token"])
+            .format(format)
     };
     let clients = vec![
         bed.borrow().register(draft("opaque", TokenFormat::Opaque).access_secs(1_000))?,
@@ -314,8 +418,8 @@ fn one_run<O: Opener>(
         )?,
     ];
     let subjects = (0..SUBJECTS).map(|n| format!("user {number} {n}")).collect();
-    let (families, grants) = (Vec::new(), HashMap::new());
-    let mut run = Run { bed, auditor, clients, subjects, families, grants };
+    let (families, codes, grants) = (Vec::new(), Vec::new(), HashMap::new());
+    let mut run = Run { bed, auditor, clients, subjects, families, codes, grants };
     for step in steps {
         run.take(step)?;
     }

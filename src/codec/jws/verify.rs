@@ -38,7 +38,8 @@ impl Verifier {
 
     /// Verifies `token` with the keys of `keyring`, retired ones included, at the time `now`.
     ///
-    /// Times are whole seconds up to [`NUMERIC_DATE_MAX`]: stricter than RFC 7519, which allows
+    /// Times are whole seconds up to
+    /// [`NUMERIC_DATE_MAX`](crate::codec::claims::NUMERIC_DATE_MAX): stricter than RFC 7519, which allows
     /// fractions. `exp`, `iat`, `sub`, `client_id` and `jti` are required (RFC 9068 section 2.2);
     /// a claim that is present and malformed is an error even where it is optional. What is returned
     /// borrows `scratch` alone.
