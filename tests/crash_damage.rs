@@ -512,7 +512,7 @@ fn a_store_outlives_harm_to_its_checkpoint_again_and_again() {
     let data = dir.path().join("data");
     let mut ledger = Template::new(40, 3).copy_to(&data);
     for _ in 0..20 {
-        harm_checkpoint(&data, &older.path().join("sled"), &mut random);
-        crash_support::verdict(&data, &mut ledger).unwrap();
+        let was_harmed = harm_checkpoint(&data, &older.path().join("sled"), &mut random);
+        crash_support::verdict(&data, &mut ledger, was_harmed).unwrap();
     }
 }

@@ -82,9 +82,9 @@ impl Campaign<'_> {
             for _ in 0..in_a_row {
                 killed += u64::from(self.kill_one(&data, step_secs, &mut ledger, &mut random)?);
             }
-            harm_checkpoint(&data, &older, &mut random);
+            let was_harmed = harm_checkpoint(&data, &older, &mut random);
             self.figures.checks.fetch_add(1, Ordering::SeqCst);
-            if let Err(wrong) = verdict(&data, &mut ledger) {
+            if let Err(wrong) = verdict(&data, &mut ledger, was_harmed) {
                 return Err(format!("{wrong}; what is left is in {}", dir.keep().display()));
             }
         }

@@ -124,7 +124,7 @@ impl Campaign<'_> {
         } else if nth == 0 && !ended.closed {
             Err("it did not close though nothing failed".to_owned())
         } else {
-            verdict(&data, &mut ledger)
+            verdict(&data, &mut ledger, false)
         };
         match found {
             Ok(()) => Ok((ended.calls, ended.struck)),

@@ -77,8 +77,9 @@ pub fn prefill(store: &DurableStore, clock: &ManualClock, families: u64, ledger:
 }
 
 /// Opens what is left with no fault in the way, holds it against the ledger, and makes sure that it
-/// works: the answer is what is wrong, if anything.
-pub fn verdict(path: &Path, ledger: &mut Ledger) -> Result<(), String> {
+/// works: the answer is what is wrong, if anything. Of a checkpoint that `was_harmed` the store may
+/// say that it was rebuilt.
+pub fn verdict(path: &Path, ledger: &mut Ledger, was_harmed: bool) -> Result<(), String> {
     let clock = Arc::new(ManualClock::at(ledger.now));
     let store = open(path, &clock).map_err(|error| format!("it does not open: {error:?}"))?;
     let broken = ledger.check(&store, &clock);
@@ -94,10 +95,15 @@ pub fn verdict(path: &Path, ledger: &mut Ledger) -> Result<(), String> {
     if replayed != Broken::default() {
         return Err(format!("{replayed:?}"));
     }
-    if let Some(error) = store.stats().last_error {
+    if let Some(error) = store.stats().last_error
+        && !was_harmed
+    {
         return Err(format!("it reopened with {error:?}"));
     }
-    store.close().map_err(|error| format!("it does not close: {error:?}"))
+    match store.close() {
+        Err(error) if !was_harmed => Err(format!("it does not close: {error:?}")),
+        _ => Ok(()),
+    }
 }
 
 /// The number of the first segment, by its name: it rises when segments are dropped.
@@ -111,18 +117,18 @@ pub fn first_segment(data: &Path) -> u64 {
 }
 
 /// Takes sled away, shortens it, or puts an older one in its place. `older` is a directory that may
-/// hold a copy.
-pub fn harm_checkpoint(path: &Path, older: &Path, random: &mut Random) {
+/// hold a copy. Whether it did.
+pub fn harm_checkpoint(path: &Path, older: &Path, random: &mut Random) -> bool {
     let sled = path.join("sled");
     if !sled.exists() {
-        return;
+        return false;
     }
     match random.below(8) {
         0 => fs::remove_dir_all(&sled).unwrap(),
         1 => {
             let tables = fs::read_dir(&sled).unwrap().map(|entry| entry.unwrap().path());
             let Some(db) = tables.map(|table| table.join("db")).find(|db| db.exists()) else {
-                return;
+                return false;
             };
             let bytes = fs::read(&db).unwrap();
             let len = usize::try_from(random.below(bytes.len() as u64 + 1)).unwrap();
@@ -135,9 +141,11 @@ pub fn harm_checkpoint(path: &Path, older: &Path, random: &mut Random) {
         3 => {
             let _ = fs::remove_dir_all(older);
             copy_dir(&sled, older);
+            return false;
         }
-        _ => {}
+        _ => return false,
     }
+    true
 }
 
 /// Says something that must be seen though the test passes: the capture of the test runner does not
