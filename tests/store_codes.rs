@@ -291,15 +291,8 @@ fn a_pair_has_room_for_so_many_codes(bench: &Bench<'_, impl Store>) {
             body: Arc::from(&b"{}"[..]),
         }))
     };
-    // Enqueued together, so that a group holds many.
-    let mut tickets = Vec::new();
-    for n in 0..CODES_OF_PAIR_MAX {
-        tickets.push(bench.store.apply(birth(&here())));
-        if n % 64 == 63 {
-            for ticket in tickets.drain(..) {
-                assert!(matches!(ticket.wait(), Ok(Outcome::Code(CodeOutcome::Born))));
-            }
-        }
+    for _ in 0..CODES_OF_PAIR_MAX {
+        offer(bench, &here());
     }
     assert!(matches!(bench.store.apply(birth(&here())).wait(), Err(StoreError::Busy)));
     offer(bench, &pair("reports", "user-2"));
