@@ -35,12 +35,16 @@ fn main() -> Tested {
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     type Test = fn() -> Tested;
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 7] = [
         ("forked_children_mint_no_token_twice", forked_children_mint_no_token_twice),
         ("a_source_that_a_fork_copies_is_caught", a_source_that_a_fork_copies_is_caught),
         ("processes_mint_no_token_twice", processes_mint_no_token_twice),
         ("a_second_process_is_refused_at_once", a_second_process_is_refused_at_once),
         ("a_forked_child_writes_nothing", a_forked_child_writes_nothing),
+        (
+            "a_forked_child_does_not_let_the_directory_go",
+            a_forked_child_does_not_let_the_directory_go,
+        ),
         ("two_authorities_do_not_disturb_each_other", two_authorities_do_not_disturb_each_other),
     ];
     for (name, test) in tests {
@@ -266,6 +270,26 @@ fn a_forked_child_writes_nothing() -> Tested {
     assert!(bench.is_live(before.access) && bench.is_live(tokens.access));
     assert_eq!(store.stats().families, 5, "the child's login was written");
     store.close()?;
+    Ok(())
+}
+
+/// The lock is shared with the child: it must not go when the child drops its copy of the store.
+fn a_forked_child_does_not_let_the_directory_go() -> Tested {
+    let dir = TempDir::new("forked-lock");
+    let clock = clock();
+    let store = std::cell::Cell::new(Some(durable(dir.path(), &clock)?));
+    std::thread::sleep(Duration::from_millis(300));
+    let child = fork(|| {
+        // SAFETY: ends the child if it should hang.
+        unsafe { libc::alarm(20) };
+        drop(store.take());
+        Ok(())
+    });
+    assert_eq!(reap(child), 0);
+    let second = durable(dir.path(), &clock);
+    assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
+    store.take().expect("the parent has it still").close()?;
+    durable(dir.path(), &clock)?.close()?;
     Ok(())
 }
 

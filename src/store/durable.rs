@@ -117,8 +117,9 @@ impl DurableOptions {
 /// # Processes
 /// The directory belongs to the process that opened it. A child that it forked has none of these
 /// threads and none of the right to the files: its writes are refused, and its reads show what was
-/// there at the fork (a ticket that it awaits never resolves, one that it waits for does). It keeps the directory locked for as long as it runs. Fork first, then
-/// open.
+/// there at the fork (a ticket that it awaits never resolves, one that it waits for does). Closing the
+/// store in the parent lets the directory go; a parent that is killed leaves it locked for as long as
+/// the child runs. Fork first, then open.
 #[derive(Clone)]
 pub struct DurableStore {
     inner: Arc<Inner>,
@@ -374,13 +375,18 @@ impl Drop for Inner {
 
 /// A directory that belongs to this process.
 #[derive(Debug)]
-pub(super) struct DirectoryLock(File);
+pub(super) struct DirectoryLock {
+    file: File,
+    process: u32,
+}
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
         // Closing the file is not enough: a child that was forked meanwhile shares the lock until it
-        // executes its program.
-        let _ = self.0.unlock();
+        // executes its program. Nor may a child let go what its parent holds.
+        if self.process == std::process::id() {
+            let _ = self.file.unlock();
+        }
     }
 }
 
@@ -403,10 +409,10 @@ fn lock_directory(path: &Path) -> Result<DirectoryLock, StoreError> {
         }
         Err(std::fs::TryLockError::Error(error)) => return Err(io()(error)),
     }
-    let mut lock = DirectoryLock(file);
-    let holder = format!("process {}", std::process::id());
-    lock.0.set_len(0).map_err(io())?;
-    lock.0.rewind().map_err(io())?;
-    lock.0.write_all(holder.as_bytes()).map_err(io())?;
+    let mut lock = DirectoryLock { file, process: std::process::id() };
+    let holder = format!("process {}", lock.process);
+    lock.file.set_len(0).map_err(io())?;
+    lock.file.rewind().map_err(io())?;
+    lock.file.write_all(holder.as_bytes()).map_err(io())?;
     Ok(lock)
 }
