@@ -95,6 +95,7 @@ pub fn work_if_child() {
                 random: Random::new(seed * workers + number),
                 mine: mine.map(|(_, line)| Login::parse(line)).collect(),
                 name: format!("u{seed}-{number}"),
+                is_cold_lost: false,
             };
             let begun = &begun;
             scope.spawn(move || {
@@ -170,6 +171,8 @@ struct Worker<'a> {
     random: Random,
     mine: Vec<Login>,
     name: String,
+    /// The checkpoint is gone: every token that is out of memory would be waited for in vain.
+    is_cold_lost: bool,
 }
 
 fn refusal(error: &StoreError) -> &'static str {
@@ -195,7 +198,7 @@ impl Worker<'_> {
         match (what, pick) {
             (0..3, _) | (_, None) => self.issue(n),
             (3..7, Some(at)) => self.redeem(at),
-            (7, Some(at)) => self.revoke_token(at),
+            (7, Some(at)) if !self.is_cold_lost => self.revoke_token(at),
             (_, Some(at)) => self.revoke(at),
         }
     }
@@ -265,7 +268,10 @@ impl Worker<'_> {
         let target = Target::Access(access.locator, access.digest);
         match self.store.apply(Verb::Revoke(Revoke { target, now })).wait() {
             Ok(_) => println!("A T {name} {}", hex(access.digest)),
-            Err(error) => println!("N T {name} {}", refusal(&error)),
+            Err(error) => {
+                println!("N T {name} {}", refusal(&error));
+                self.is_cold_lost = matches!(error, StoreError::Unavailable);
+            }
         }
     }
 
