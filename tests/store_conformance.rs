@@ -43,6 +43,10 @@ laws! {
     a_retry_gets_the_same_mint
     a_replay_kills_the_family
     a_retry_with_another_request_changes_nothing
+    the_retry_rule_ends_at_the_second_it_says
+    what_is_no_generation_yet_is_no_replay
+    what_was_overtaken_ends_nothing_unless_nothing_may_be_retried
+    a_family_ends_at_the_second_of_its_limits
     every_scope_of_revocation_reaches_every_token
     what_is_admitted_after_a_revocation_lives
     what_was_admitted_before_a_revocation_is_not_born
@@ -143,6 +147,125 @@ fn a_retry_with_another_request_changes_nothing(bench: &Bench<'_, impl Store>) {
     let outcome = bench.store.apply(verb).wait().unwrap();
     assert!(matches!(outcome, Outcome::Redeem(RedeemOutcome::OtherRequest)));
     assert!(bench.is_redeemable(second));
+}
+
+/// Presents `refresh`, with the verb changed, and says what became of it.
+fn present(
+    bench: &Bench<'_, impl Store>,
+    refresh: store_support::Refresh,
+    change: impl Fn(&mut mintage::store::Redeem),
+) -> RedeemOutcome {
+    let (verb, ..) = bench.redeem_verb(refresh, 60, bench.store.admission());
+    let Verb::Redeem(mut redeem) = verb else { unreachable!("a redeem") };
+    change(&mut redeem);
+    let verb = Verb::Redeem(redeem);
+    let outcome = store_support::patiently(|| bench.store.apply(verb.clone()).wait());
+    match outcome.unwrap() {
+        Outcome::Redeem(outcome) => outcome,
+        other => panic!("a redeem answered {other:?}"),
+    }
+}
+
+fn the_retry_rule_ends_at_the_second_it_says(bench: &Bench<'_, impl Store>) {
+    let is_retried = |cap: u64, lives: u64, later: u64| {
+        let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+        let outcome = present(bench, first, |redeem| {
+            redeem.access.expires_at = redeem.now.unix.plus(lives);
+        });
+        assert!(matches!(outcome, RedeemOutcome::Redeemed { .. }));
+        bench.clock.advance(later);
+        match present(bench, first, |redeem| redeem.retry_secs_max = cap) {
+            RedeemOutcome::Retried { .. } => true,
+            RedeemOutcome::Replayed => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(is_retried(60, LIFETIME, 60) && !is_retried(60, LIFETIME, 61));
+    assert!(is_retried(5, LIFETIME, 5) && !is_retried(5, LIFETIME, 6));
+    // Nothing at all, not even at once.
+    assert!(!is_retried(0, LIFETIME, 0));
+    // Not after the access token that it would give again.
+    assert!(is_retried(60, 30, 29) && !is_retried(60, 30, 30));
+    // A redeem under a clock that was wrong by more than a minute cannot be measured from.
+    for (ahead, retried) in [(60, true), (61, false), (86_400, false)] {
+        let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+        let now = bench.clock.read().unix.0;
+        bench.clock.set(now + ahead);
+        let redeemed = present(bench, first, |redeem| {
+            redeem.access.expires_at = redeem.now.unix.plus(LIFETIME);
+        });
+        assert!(matches!(redeemed, RedeemOutcome::Redeemed { .. }));
+        bench.clock.set(now);
+        let outcome = present(bench, first, |_| ());
+        let is_retry = matches!(outcome, RedeemOutcome::Retried { .. });
+        // The store's own time has followed the jump, by an hour at most, and gives back a minute.
+        let measurable = retried || ahead < 3_600;
+        assert_eq!(is_retry, measurable, "{ahead} s ahead: {outcome:?}");
+        bench.clock.set(now + 2 * ahead.min(3_600));
+    }
+}
+
+fn what_is_no_generation_yet_is_no_replay(bench: &Bench<'_, impl Store>) {
+    let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+    for generation in [2, 3, u32::MAX] {
+        let outcome = present(bench, first, |redeem| redeem.generation = generation);
+        assert!(matches!(outcome, RedeemOutcome::Dead), "{generation}: {outcome:?}");
+    }
+    assert!(bench.is_redeemable(first));
+    // The right generation with a digest that is not its own is nobody's honest token.
+    let outcome = present(bench, first, |redeem| redeem.digest = store_support::fresh_digest());
+    assert!(matches!(outcome, RedeemOutcome::Replayed), "{outcome:?}");
+    assert!(!bench.is_redeemable(first));
+    let unknown = store_support::Refresh { family: first.family + 64, ..first };
+    assert!(matches!(present(bench, unknown, |_| ()), RedeemOutcome::Dead));
+}
+
+fn what_was_overtaken_ends_nothing_unless_nothing_may_be_retried(bench: &Bench<'_, impl Store>) {
+    for cap in [60, 0] {
+        let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+        let (_, _, second) = bench.redeem(first);
+        let (_, _, third) = bench.redeem(second);
+        let outcome = present(bench, first, |redeem| {
+            (redeem.was_in_force, redeem.retry_secs_max) = (true, cap);
+        });
+        assert_eq!(matches!(outcome, RedeemOutcome::Overtaken), cap > 0, "{outcome:?}");
+        assert_eq!(bench.is_redeemable(third), cap > 0);
+    }
+    // Nor does it excuse a token that never was.
+    let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+    let outcome = present(bench, first, |redeem| {
+        (redeem.was_in_force, redeem.digest) = (true, store_support::fresh_digest());
+    });
+    assert!(matches!(outcome, RedeemOutcome::Replayed), "{outcome:?}");
+}
+
+fn a_family_ends_at_the_second_of_its_limits(bench: &Bench<'_, impl Store>) {
+    let born = |secs: u64, idle_secs: u64| {
+        let here = pair("reports", "user-1");
+        let (verb, tokens) =
+            bench.issue_verb(&here, PairPolicy::Unlimited, true, bench.store.admission());
+        let Verb::Issue(mut issue) = verb else { unreachable!("a birth") };
+        let refresh = issue.refresh.as_mut().unwrap();
+        (refresh.expires_at, refresh.idle_secs) = (issue.now.unix.plus(secs), idle_secs);
+        store_support::patiently(|| bench.store.apply(Verb::Issue(issue.clone())).wait()).unwrap();
+        tokens.refresh.unwrap()
+    };
+    for (secs, idle_secs) in [(1_000, 0), (5_000, 1_000)] {
+        let early = born(secs, idle_secs);
+        bench.clock.advance(999);
+        assert!(bench.is_redeemable(early));
+        let (outcome, _, second) = bench.redeem(early);
+        assert!(matches!(outcome, RedeemOutcome::Redeemed { .. }));
+        bench.clock.advance(1);
+        // A redeem begins the idle time again, and never moves the absolute end.
+        assert_eq!(bench.is_redeemable(second), idle_secs > 0);
+        let late = born(secs, idle_secs);
+        bench.clock.advance(1_000);
+        assert!(!bench.is_redeemable(late));
+        assert!(matches!(bench.redeem(late).0, RedeemOutcome::Dead));
+        // Dead by age is not dead by replay: nothing was written.
+        assert!(matches!(bench.redeem(late).0, RedeemOutcome::Dead));
+    }
 }
 
 fn every_scope_of_revocation_reaches_every_token(bench: &Bench<'_, impl Store>) {

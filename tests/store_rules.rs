@@ -314,3 +314,36 @@ fn a_checkpoint_is_not_believed_after_a_restart_of_the_machine() {
         assert!(Bench { store: &store, clock: &clock }.is_live(tokens.access));
     }
 }
+
+/// A client's honest retry does not die of the server's own absence: its time begins again at open,
+/// if it ran when the store stopped.
+#[test]
+fn the_time_for_a_retry_begins_again_at_open_if_it_ran_when_the_store_stopped() {
+    for (before, after, retried) in [(60, 60, true), (60, 61, false), (61, 0, false)] {
+        let clock = clock();
+        let storage = SimStorage::new();
+        let home = MemoryCheckpointHome::default();
+        let store = open(&storage, &home, &clock).unwrap();
+        let bench = Bench { store: &store, clock: &clock };
+        let first = bench.issue(&pair("app", "ann")).refresh.unwrap();
+        let (_, access, second) = bench.redeem(first);
+        clock.advance(before);
+        // Something durable says how late it was.
+        bench.issue(&pair("app", "bob"));
+        store.close().unwrap();
+        clock.advance(1_000);
+        let store = open(&storage, &home, &clock).unwrap();
+        let bench = Bench { store: &store, clock: &clock };
+        clock.advance(after);
+        let (outcome, ..) = bench.redeem(first);
+        match outcome {
+            RedeemOutcome::Retried { mint, .. } => {
+                assert!(retried, "{before} {after}");
+                assert_eq!(mint.locator, Some(access.locator));
+            }
+            other => assert!(!retried, "{before} {after}: {other:?}"),
+        }
+        assert_eq!(bench.is_redeemable(second), retried);
+        store.close().unwrap();
+    }
+}

@@ -40,6 +40,10 @@ impl Store for HeldStore {
         self.core.admission()
     }
 
+    fn now(&self, reading: Reading) -> Timestamp {
+        self.core.now(reading)
+    }
+
     fn draw(&self, near: Near<'_>) -> u64 {
         self.core.draw(near)
     }

@@ -19,7 +19,7 @@ use mintage::time::{Clock as _, ManualClock};
 use store_support::{Access, Bench, Refresh, START, Tokens, pair};
 
 /// A model with fewer runs than this has lost its threads.
-const RUNS_MIN: u64 = 10;
+const RUNS_MIN: u64 = 5;
 
 /// A store with one login in it, published.
 struct World {
