@@ -51,8 +51,20 @@ fn open(storage: &SimStorage, clock: &Arc<ManualClock>) -> Result<DurableStore, 
     DurableStore::open_on(Arc::new(storage.clone()), home, &root(), options(clock))
 }
 
-/// Births by the dozen in one group, redeems, kills: a log of 16 KiB that is used to its end.
+/// Births in groups, a redeem, a kill: a log of 16 KiB that is used to its end. How many groups the
+/// births gather to is up to the threads: it is done again until they fit.
 fn full_log(clock: &Arc<ManualClock>) -> (SimStorage, DurableStore, Told) {
+    for _ in 0..10_000 {
+        let made = a_log(clock);
+        let used = used(&made.0);
+        if used > LOG_LEN - BLOCK && used <= LOG_LEN {
+            return made;
+        }
+    }
+    panic!("the groups never gathered to a log of {LOG_LEN} bytes");
+}
+
+fn a_log(clock: &Arc<ManualClock>) -> (SimStorage, DurableStore, Told) {
     let storage = SimStorage::new();
     let store = open(&storage, clock).unwrap();
     let bench = Bench { store: &store, clock };
@@ -83,8 +95,6 @@ fn full_log(clock: &Arc<ManualClock>) -> (SimStorage, DurableStore, Told) {
             _ => (told.live.push(tokens.access), told.redeemable.push(first)).1,
         }
     }
-    let used = used(&storage);
-    assert!(used > LOG_LEN - BLOCK && used <= LOG_LEN, "{used} bytes of the log are used");
     (storage, store, told)
 }
 
