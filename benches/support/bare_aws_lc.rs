@@ -11,7 +11,7 @@ use mintage::codec::algorithm::Algorithm;
 use super::Made;
 
 pub(crate) enum Bare {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Ecdsa(EcdsaKeyPair, ParsedPublicKey),
     Ed25519(Ed25519KeyPair, ParsedPublicKey),
     Rsa(rsa::KeyPair, &'static dyn RsaEncoding, ParsedPublicKey),
@@ -28,7 +28,9 @@ impl Bare {
             Made::Ok(Bare::Rsa(pair, padding, key))
         };
         match algorithm {
-            Algorithm::Hs256 => Ok(Bare::Hmac(hmac::Key::new(hmac::HMAC_SHA256, private))),
+            Algorithm::Hs256 => {
+                Ok(Bare::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, private))))
+            }
             Algorithm::EdDsa => {
                 let pair = Ed25519KeyPair::from_pkcs8(private)?;
                 let key = public(&signature::ED25519, pair.public_key().as_ref())?;
