@@ -1,11 +1,14 @@
-//! sled 0.34.7 as the checkpoint; nothing else names it. It is contained: one tree, one owner
-//! thread, small values, its own flusher off, leftovers removed before it is opened, panics caught.
+//! sled 0.34.7 as the checkpoint; nothing else names it. It is contained: one tree, one thread of
+//! its own, small values, its own flusher off, leftovers removed before it is opened, panics caught,
+//! and not waited for without end: after a failed write it may wait for itself for ever.
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
@@ -16,6 +19,11 @@ const CACHE_LEN: u64 = 16 * 1024 * 1024;
 /// How long opening waits for the lock of the table, and between two tries.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 const LOCK_WAIT: Duration = Duration::from_millis(1);
+/// How long an answer of the engine is waited for; opening reads the whole table.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Pairs that one question of a scan takes.
+const SCAN_LEN: usize = 256;
 
 /// The directory that sled's tables lie in, each under a number of its own.
 ///
@@ -56,18 +64,20 @@ impl CheckpointHome for SledHome {
         let path = self.path.join(number.to_string());
         remove_leftovers(&path).map_err(engine)?;
         let config = sled::Config::new().path(&path).cache_capacity(CACHE_LEN).flush_every_ms(None);
+        let engine = Engine::start().map_err(engine)?;
         let begun = Instant::now();
         let db = loop {
             // The directory is ours: whoever still locks the table is about to let it go, a thread
             // of sled's own that outlives its table, or a forked child.
-            match guarded(|| config.open()) {
+            let config = config.clone();
+            match engine.ask(OPEN_WAIT_MAX, move || config.open()) {
                 Err(error) if is_locked(&error) && begun.elapsed() < LOCK_WAIT_MAX => {
                     std::thread::sleep(LOCK_WAIT);
                 }
                 opened => break opened?,
             }
         };
-        Ok(Box::new(SledCheckpoint { db: Some(db), path }))
+        Ok(Box::new(SledCheckpoint { engine, db: Some(db), path }))
     }
 
     fn destroy(&self) -> Result<(), CheckpointError> {
@@ -106,15 +116,58 @@ fn remove_leftovers(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+type Question = Box<dyn FnOnce() + Send>;
+
+/// The thread that sled is called on. One that never comes back is left behind with its table.
+struct Engine {
+    questions: Sender<Question>,
+}
+
+impl Engine {
+    fn start() -> io::Result<Engine> {
+        let (questions, asked) = channel::<Question>();
+        let thread = std::thread::Builder::new().name("mintage-sled".to_owned());
+        // It ends with the last question.
+        let _ = thread.spawn(move || asked.into_iter().for_each(|question| question()))?;
+        Ok(Engine { questions })
+    }
+
+    /// sled panics on some damaged files and after some failed writes; here that is an error like
+    /// any other, and so is no answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        wait: Duration,
+        call: impl FnOnce() -> sled::Result<T> + Send + 'static,
+    ) -> Result<T, CheckpointError> {
+        let (answer, answered): (SyncSender<_>, _) = sync_channel(1);
+        let question: Question = Box::new(move || {
+            let _ = answer.send(catch_unwind(AssertUnwindSafe(call)));
+        });
+        let _ = self.questions.send(question);
+        match answered.recv_timeout(wait) {
+            Ok(Ok(result)) => result.map_err(engine),
+            Ok(Err(_)) => Err(CheckpointError::Damaged("its engine panicked")),
+            Err(_) => Err(CheckpointError::Damaged("its engine does not answer")),
+        }
+    }
+}
+
 struct SledCheckpoint {
+    engine: Engine,
     /// Always there until it is dropped.
     db: Option<sled::Db>,
     path: PathBuf,
 }
 
 impl SledCheckpoint {
-    fn db(&self) -> sled::Result<&sled::Db> {
-        self.db.as_ref().ok_or_else(|| sled::Error::Unsupported("it was closed".to_owned()))
+    fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&sled::Db) -> sled::Result<T> + Send + 'static,
+    ) -> Result<T, CheckpointError> {
+        let db = self.db.clone();
+        self.engine.ask(ANSWER_WAIT_MAX, move || {
+            call(db.as_ref().ok_or_else(|| sled::Error::Unsupported("it was closed".to_owned()))?)
+        })
     }
 }
 
@@ -122,7 +175,7 @@ impl Drop for SledCheckpoint {
     /// sled writes and syncs while it is dropped, and panics where that fails.
     fn drop(&mut self) {
         let db = self.db.take();
-        let _ = guarded(|| {
+        let _ = self.engine.ask(ANSWER_WAIT_MAX, move || {
             drop(db);
             Ok(())
         });
@@ -131,7 +184,8 @@ impl Drop for SledCheckpoint {
 
 impl Checkpoint for SledCheckpoint {
     fn last_up_to(&self, low: &[u8], key: &[u8]) -> Result<Option<KeyValue>, CheckpointError> {
-        let found = guarded(|| self.db()?.range(low..=key).next_back().transpose())?;
+        let range = low.to_vec()..=key.to_vec();
+        let found = self.ask(move |db| db.range(range).next_back().transpose())?;
         Ok(found.map(|(key, value)| (key.to_vec(), value.to_vec())))
     }
 
@@ -141,15 +195,22 @@ impl Checkpoint for SledCheckpoint {
         high: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), CheckpointError> {
-        guarded(|| {
-            for pair in self.db()?.range(low..high) {
-                let (key, value) = pair?;
-                if !each(&key, &value) {
-                    break;
+        let mut from = Bound::Included(low.to_vec());
+        loop {
+            let range = (from, Bound::Excluded(high.to_vec()));
+            let pairs = self.ask(move |db| {
+                db.range::<Vec<u8>, _>(range).take(SCAN_LEN).collect::<sled::Result<Vec<_>>>()
+            })?;
+            for (key, value) in &pairs {
+                if !each(key, value) {
+                    return Ok(());
                 }
             }
-            Ok(())
-        })
+            match pairs.last() {
+                Some((last, _)) if pairs.len() == SCAN_LEN => from = Bound::Excluded(last.to_vec()),
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn write(&mut self, changes: Vec<Change>) -> Result<(), CheckpointError> {
@@ -160,13 +221,13 @@ impl Checkpoint for SledCheckpoint {
                 None => batch.remove(key),
             }
         }
-        guarded(|| self.db()?.apply_batch(batch))
+        self.ask(move |db| db.apply_batch(batch))
     }
 
     /// sled's own flush ends in `sync_file_range`, which a power cut undoes; the sync of its file
     /// is ours.
     fn harden(&mut self) -> Result<(), CheckpointError> {
-        guarded(|| self.db()?.flush())?;
+        self.ask(|db| db.flush().map(drop))?;
         let synced = || -> io::Result<()> {
             for entry in fs::read_dir(&self.path)? {
                 let entry = entry?;
@@ -194,10 +255,26 @@ fn is_locked(error: &CheckpointError) -> bool {
         if error.to_string().contains("could not acquire lock"))
 }
 
-/// sled panics on some damaged files; here that is an error like any other.
-fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, CheckpointError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(engine),
-        Err(_) => Err(CheckpointError::Damaged("its engine panicked")),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_never_answers_or_panics_is_an_error() -> io::Result<()> {
+        let engine = Engine::start()?;
+        assert_eq!(engine.ask(ANSWER_WAIT_MAX, || Ok(7)).ok(), Some(7));
+        let panicked = engine.ask::<()>(ANSWER_WAIT_MAX, || panic!("as sled does"));
+        assert!(matches!(panicked, Err(CheckpointError::Damaged("its engine panicked"))));
+        let (held, holds) = channel::<()>();
+        let wait = Duration::from_millis(20);
+        let silent = engine.ask(wait, move || {
+            let _ = holds.recv();
+            Ok(())
+        });
+        assert!(matches!(silent, Err(CheckpointError::Damaged("its engine does not answer"))));
+        assert!(engine.ask(wait, || Ok(())).is_err(), "whoever is behind it is not kept either");
+        drop(held);
+        assert_eq!(engine.ask(ANSWER_WAIT_MAX, || Ok(8)).ok(), Some(8));
+        Ok(())
     }
 }
