@@ -6,7 +6,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::packed::{Leaf, table_of};
+use super::leaf::Leaf;
+use super::packed::table_of;
 use super::record::Record;
 use super::recovery::Recovery;
 use super::segment::{

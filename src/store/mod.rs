@@ -19,6 +19,7 @@ mod fuzzing_table;
 mod high_water;
 mod issue;
 mod keeper;
+mod leaf;
 mod list;
 mod log;
 mod memory;
