@@ -76,8 +76,6 @@ pub enum Bug {
     AdmittedAtBirth,
     /// A segment goes before anything was synced for it.
     DroppedBeforeSync,
-    /// A segment goes when its survivors are synced, whatever else made its records superfluous.
-    DropWaitsForSurvivorsAlone,
     /// The cleaner writes again what it has read.
     SurvivorAsRead,
     /// The second segment goes before the first.

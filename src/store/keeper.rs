@@ -154,7 +154,6 @@ impl Keeper {
         let mark = self.core.time.observe(self.clock.read());
         let mut reader = (self.new_reader)();
         let mut last_read = Lsn(0);
-        let mut last_moved = Lsn(0);
         let first = if planted!(DroppedOutOfOrder) { first + 1 } else { first };
         let mut cold = Vec::new();
         loop {
@@ -176,21 +175,16 @@ impl Keeper {
             for (record, lsn) in records {
                 match self.rewrite(&record, lsn, mark)? {
                     None => return Ok(false),
-                    Some(Survivor::Moved) => last_moved = self.log.tail(),
                     Some(Survivor::Cold) => cold.push((record, lsn)),
                     Some(_) => {}
                 }
             }
-            if cold.len() >= COLD_MAX {
-                match self.rewrite_cold(&mut cold, mark)? {
-                    None => return Ok(false),
-                    Some(moved) => last_moved = last_moved.max(moved),
-                }
+            if cold.len() >= COLD_MAX && !self.rewrite_cold(&mut cold, mark)? {
+                return Ok(false);
             }
         }
-        match self.rewrite_cold(&mut cold, mark)? {
-            None => return Ok(false),
-            Some(moved) => last_moved = last_moved.max(moved),
+        if !self.rewrite_cold(&mut cold, mark)? {
+            return Ok(false);
         }
         self.log.release();
         // The checkpoint must not need what is dropped, unless it is being rebuilt: then it waits.
@@ -199,8 +193,7 @@ impl Keeper {
         }
         // Not only what was moved here must be on disk: a record may be superfluous because of a
         // later one that is still on its way.
-        let tail = if planted!(DropWaitsForSurvivorsAlone) { last_moved } else { self.log.tail() };
-        let group = self.log.group_of(tail).filter(|_| !planted!(DroppedBeforeSync));
+        let group = self.log.group_of(self.log.tail()).filter(|_| !planted!(DroppedBeforeSync));
         if let Some(group) = group {
             Ticket::committing(group, Ok(())).wait()?;
         }
@@ -215,13 +208,13 @@ impl Keeper {
         Ok(true)
     }
 
-    /// Reads tokens that are not in memory, all at once, and writes again what is still there: up to
-    /// which position, or `None` when that cannot be done now.
+    /// Reads tokens that are not in memory, all at once, and writes again what is still there;
+    /// `false` when that cannot be done now.
     fn rewrite_cold(
         &self,
         cold: &mut Vec<(Record, Lsn)>,
         mark: crate::time::Timestamp,
-    ) -> Result<Option<Lsn>, StoreError> {
+    ) -> Result<bool, StoreError> {
         let ask = |(record, lsn)| match record {
             Record::Token(row) => {
                 let read = self.follower.ask(row.locator, row.digest, |answer| answer);
@@ -238,18 +231,16 @@ impl Keeper {
                     found.push((record, lsn));
                 }
                 Ok(None) => {}
-                Err(_) => return Ok(None),
+                Err(_) => return Ok(false),
             }
         }
-        let mut last_moved = Lsn(0);
         for (record, lsn) in found {
             match self.rewrite(&record, lsn, mark)? {
-                None | Some(Survivor::Cold) => return Ok(None),
-                Some(Survivor::Moved) => last_moved = self.log.tail(),
-                Some(Survivor::Gone) => {}
+                None | Some(Survivor::Cold) => return Ok(false),
+                Some(Survivor::Moved | Survivor::Gone) => {}
             }
         }
-        Ok(Some(last_moved))
+        Ok(true)
     }
 
     /// `None` when there is no room now; a cold one is not looked for.

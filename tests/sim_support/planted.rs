@@ -50,13 +50,6 @@ fn a_segment_dropped_before_its_survivors_were_synced_is_found() {
     finds(Bug::DroppedBeforeSync, Weather::LONG, 10_000);
 }
 
-/// Rare: the seed that showed it before the verbs changed was the 2,350th.
-#[test]
-#[ignore = "minutes; `.ci/full planted`"]
-fn a_drop_that_waits_for_its_survivors_alone_is_found() {
-    finds(Bug::DropWaitsForSurvivorsAlone, Weather::CLEANING, 200_000);
-}
-
 #[test]
 fn a_survivor_copied_from_the_bytes_read_is_found() {
     finds(Bug::SurvivorAsRead, Weather::LONG, 10_000);
