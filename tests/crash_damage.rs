@@ -15,8 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crash_support::{
-    Broken, Ledger, Template, harm_checkpoint, open, progress, quiet_engine, rounds, say,
-    work_if_child,
+    Ledger, Template, harm_checkpoint, open, progress, quiet_engine, rounds, say, work_if_child,
 };
 use mintage::store::{Store, StoreError};
 use mintage::time::ManualClock;
@@ -77,8 +76,8 @@ struct Figures {
 
 /// Opens what was harmed, and says what is wrong; whether the harm was noticed only after the open.
 fn answers_are_right(data: &Path, ledger: &mut Ledger, figures: &Figures) -> Result<(), String> {
-    let clock = Arc::new(ManualClock::at(ledger.now));
     for round in 0..2 {
+        let clock = ledger.later();
         let before = data.join("sled").is_dir().then(|| table(data));
         let begun = Instant::now();
         let store = open(data, &clock).map_err(|error| format!("open {round}: {error:?}"))?;
@@ -90,10 +89,9 @@ fn answers_are_right(data: &Path, ledger: &mut Ledger, figures: &Figures) -> Res
             return Err("it was rebuilt once more at the next open".to_owned());
         }
         figures.rebuilt.fetch_add(u64::from(is_rebuilt), Ordering::Relaxed);
-        let broken = ledger.check(&store, &clock);
-        if broken != Broken::default() {
-            return Err(format!("open {round}: {broken:?}, {:?}", store.stats()));
-        }
+        ledger
+            .check(&store, &clock)
+            .map_err(|wrong| format!("open {round}: {wrong}, {:?}", store.stats()))?;
         let is_later = store.stats().last_error.is_some();
         figures.rebuilt_later.fetch_add(u64::from(is_later), Ordering::Relaxed);
         if let Err(error) = store.close()
@@ -361,11 +359,8 @@ impl Lives {
         copy_dir(&dir.path().join("now"), &dir.path().join("older"));
         let clock = Arc::new(ManualClock::at(ledger.now));
         let store = open(&dir.path().join("now"), &clock).unwrap();
-        let bench = store_support::Bench { store: &store, clock: &clock };
         for n in 0..80 {
-            let name = format!("later-{n}");
-            let tokens = bench.issue(&store_support::pair("reports", &name));
-            ledger.tell_issued(&name, &tokens, store_support::START + store_support::LIFETIME);
+            ledger.issue(&store, &clock, &format!("later-{n}")).unwrap();
         }
         store.close().unwrap();
         Lives { dir, ledger }

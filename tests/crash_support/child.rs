@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 
 use mintage::locator::Digest;
 use mintage::store::{
-    DurableStore, IssueOutcome, Outcome, PairPolicy, RedeemOutcome, Revoke, Store, StoreError,
+    DurableStore, IssueOutcome, Outcome, PairPolicy, RedeemOutcome, Revoke, Seq, Store, StoreError,
     Target, Verb,
 };
 use mintage::time::{Clock, ManualClock};
 
+use super::ledger::{RETRY_SECS, target_text};
 use super::{Ledger, Shim, is_in_engine, open};
 use crate::store_support::sim::Random;
-use crate::store_support::{Access, Bench, LIFETIME, Refresh, pair};
+use crate::store_support::{Access, Bench, Refresh, pair};
 
 const DIRECTORY: &str = "MINTAGE_CRASH_DIRECTORY";
 const JOB: &str = "MINTAGE_CRASH_JOB";
@@ -211,18 +212,20 @@ impl Worker<'_> {
         let (verb, tokens) = bench.issue_verb(&here, PairPolicy::Unlimited, true, admission);
         let refresh = tokens.refresh.unwrap();
         let now = self.clock.read().unix.0;
+        let Verb::Issue(issue) = &verb else { panic!("{verb:?}") };
         println!(
-            "B I {name} {now} {} {} {} {} {}",
+            "B I {name} {now} {} {} {} {} {} {}",
+            admission.0,
             tokens.family,
             tokens.grant,
             hex(refresh.digest),
-            now + LIFETIME,
+            issue.access.expires_at.0,
             access_text(tokens.access)
         );
         match self.store.apply(verb).wait() {
-            Ok(Outcome::Issue(IssueOutcome::Issued { .. })) => {
-                println!("A I {name}");
-                let (grant, access) = (tokens.grant, tokens.access);
+            Ok(Outcome::Issue(IssueOutcome::Issued { family, grant, admission })) => {
+                println!("A I {name} {family} {grant} {}", admission.0);
+                let access = tokens.access;
                 self.mine.push(Login { name, grant, refresh, access });
             }
             Ok(other) => println!("N I {name} {other:?}"),
@@ -233,18 +236,21 @@ impl Worker<'_> {
     fn redeem(&mut self, at: usize) {
         let bench = Bench { store: self.store, clock: self.clock };
         let Login { name, refresh, .. } = &self.mine[at];
-        let (verb, access, next) = bench.redeem_verb(*refresh, 60, self.store.admission());
+        let arrival = self.store.admission();
+        let (verb, access, next) = bench.redeem_verb(*refresh, RETRY_SECS, arrival);
+        let Verb::Redeem(redeem) = &verb else { panic!("{verb:?}") };
         let now = self.clock.read().unix.0;
         println!(
-            "B R {name} {now} {} {} {} {}",
+            "B R {name} {now} {} {} {} {} {}",
+            arrival.0,
             next.generation,
             hex(next.digest),
-            now + LIFETIME,
+            redeem.access.expires_at.0,
             access_text(access)
         );
         match self.store.apply(verb).wait() {
-            Ok(Outcome::Redeem(RedeemOutcome::Redeemed { .. })) => {
-                println!("A R {name}");
+            Ok(Outcome::Redeem(RedeemOutcome::Redeemed { generation, admission })) => {
+                println!("A R {name} {generation} {}", admission.0);
                 self.mine[at].refresh = next;
                 self.mine[at].access = access;
             }
@@ -263,15 +269,9 @@ impl Worker<'_> {
     /// Ends one access token, which may be out of memory.
     fn revoke_token(&mut self, at: usize) {
         let Login { name, access, .. } = &self.mine[at];
-        let now = self.clock.read();
-        println!("B T {name} {} {}", now.unix.0, hex(access.digest));
         let target = Target::Access(access.locator, access.digest);
-        match self.store.apply(Verb::Revoke(Revoke { target, now })).wait() {
-            Ok(_) => println!("A T {name} {}", hex(access.digest)),
-            Err(error) => {
-                println!("N T {name} {}", refusal(&error));
-                self.is_cold_lost = matches!(error, StoreError::Unavailable);
-            }
+        if let Err(error) = self.apply_revoke('T', name, target) {
+            self.is_cold_lost = matches!(error, StoreError::Unavailable);
         }
     }
 
@@ -284,12 +284,23 @@ impl Worker<'_> {
             2 => Target::Subject(here.subject),
             _ => Target::Pair(here.client, here.subject),
         };
+        let _ = self.apply_revoke('K', &name, target);
+    }
+
+    fn apply_revoke(&self, kind: char, name: &str, target: Target) -> Result<(), StoreError> {
         let now = self.clock.read();
-        println!("B K {name} {}", now.unix.0);
+        let Seq(above) = self.store.admission();
+        println!("B {kind} {name} {} {above} {}", now.unix.0, target_text(&target));
         match self.store.apply(Verb::Revoke(Revoke { target, now })).wait() {
-            Ok(_) => println!("A K {name}"),
-            Err(error) => println!("N K {name} {}", refusal(&error)),
+            Ok(Outcome::Revoke(Some(Seq(seq)))) => println!("A {kind} {name} {seq}"),
+            Ok(Outcome::Revoke(None)) => println!("A {kind} {name} none"),
+            Ok(other) => panic!("a revocation answered {other:?}"),
+            Err(error) => {
+                println!("N {kind} {name} {}", refusal(&error));
+                return Err(error);
+            }
         }
+        Ok(())
     }
 }
 
@@ -377,12 +388,13 @@ pub fn run(
             ["B", kind, name, ..] if ended.struck => {
                 begun_after.insert((kind.to_owned(), name.to_owned()));
             }
-            ["A", kind, name] if begun_after.contains(&(kind.to_owned(), name.to_owned())) => {
+            ["A", kind, name, ..] if begun_after.contains(&(kind.to_owned(), name.to_owned())) => {
                 ended.acknowledged_after += 1;
             }
             _ => {}
         }
     }
+    ledger.ended();
     ended
 }
 

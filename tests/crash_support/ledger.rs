@@ -1,80 +1,102 @@
-//! What every child so far was told, held outside what it works on, and the check of a store
-//! against it.
+//! What every child so far was told, held outside what it works on: its lines put into the books of
+//! the one checker.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::str::FromStr;
+use std::sync::Arc;
 
+use mintage::ids::{ClientId, Subject};
 use mintage::locator::Locator;
-use mintage::store::{DurableStore, RedeemOutcome};
+use mintage::store::{
+    DurableStore, IssueOutcome, Outcome, PairPolicy, RedeemOutcome, Revoke, Seq, Store, StoreError,
+    Target, Verb,
+};
 use mintage::time::ManualClock;
 
 use super::child::{Ended, access_of, access_text, digest_of, hex};
+use crate::store_support::checker::{Checker, Op, Spot};
 use crate::store_support::sim::Random;
-use crate::store_support::{Access, Bench, Refresh, START, Tokens};
+use crate::store_support::{Access, Bench, LIFETIME, Refresh, START, Tokens, pair};
 
-/// So near to its end a token may be either.
+/// The clock of a child is ahead of the last time that it told by less than this.
 const MARGIN_SECS: u64 = 120;
-/// So many ended logins are kept and looked at again.
-const DEAD_MAX: usize = 120;
-const SPENT_MAX: usize = 4;
+/// Seconds in which a redeem may be retried.
+pub const RETRY_SECS: u64 = 60;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Live,
-    Dead,
-    Unknown,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Token {
-    access: Access,
-    expires_at: u64,
-    fate: Fate,
-}
-
+/// An operation that was begun and not answered.
 #[derive(Clone, Debug)]
-struct Entry {
-    grant: u64,
-    refresh: Refresh,
-    tokens: Vec<Token>,
-    spent: VecDeque<Refresh>,
-    fate: Fate,
-    /// A redeem that was begun and not answered.
-    maybe: Option<(Refresh, Token)>,
-    /// A redeem that was refused, which leaves things as they were.
-    refused: Option<(Refresh, Token)>,
+enum Asked {
+    Issue(Op),
+    Redeem(Op, Spot),
+    Revoke(Op, Target),
 }
 
-/// Promises that were not kept.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Broken {
-    /// Acknowledged, and not there.
-    pub lost: u64,
-    /// Revoked, and alive.
-    pub revived: u64,
-    /// Spent, and could be spent again.
-    pub respendable: u64,
-    /// Half of an operation.
-    pub halved: u64,
-    /// Refused, and done all the same.
-    pub refused_but_done: u64,
+/// A login: a pair of its own.
+#[derive(Clone, Debug)]
+struct Login {
+    family: usize,
+    asked: Option<Asked>,
 }
 
 /// What was acknowledged, by the name of the login.
 #[derive(Clone)]
 pub struct Ledger {
-    entries: BTreeMap<String, Entry>,
-    dead: VecDeque<String>,
+    checker: Checker,
+    logins: BTreeMap<String, Login>,
     pub acknowledged: u64,
     /// The latest time that a child was seen to have.
     pub now: u64,
     random: Random,
 }
 
+fn number<T: FromStr>(word: &str) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    word.parse().unwrap()
+}
+
+/// What a revocation is aimed at, in a word of a line.
+pub fn target_text(target: &Target) -> String {
+    match target {
+        Target::Family(id) => format!("family {id}"),
+        Target::Grant(id) => format!("grant {id}"),
+        Target::Subject(subject) => format!("subject {}", subject.as_str()),
+        Target::Pair(client, subject) => format!("pair {} {}", client.as_str(), subject.as_str()),
+        Target::Access(locator, digest) => {
+            format!("access {}", access_text(Access { locator: *locator, digest: *digest }))
+        }
+        other => panic!("no child revokes {other:?}"),
+    }
+}
+
+fn target_of(words: &[&str]) -> Target {
+    match words {
+        ["family", id] => Target::Family(number(id)),
+        ["grant", id] => Target::Grant(number(id)),
+        ["subject", subject] => Target::Subject(Subject::new(subject).unwrap()),
+        ["pair", client, subject] => {
+            Target::Pair(ClientId::new(client).unwrap(), Subject::new(subject).unwrap())
+        }
+        ["access", rest @ ..] => {
+            let Access { locator, digest } = access_of(rest);
+            Target::Access(locator, digest)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 impl Ledger {
     pub fn new(seed: u64) -> Ledger {
-        let (entries, dead) = (BTreeMap::new(), VecDeque::new());
-        Ledger { entries, dead, acknowledged: 0, now: START, random: Random::new(seed) }
+        Ledger {
+            checker: Checker::default(),
+            logins: BTreeMap::new(),
+            acknowledged: 0,
+            now: START,
+            random: Random::new(seed),
+        }
     }
 
     /// A number that no other child of this ledger gets.
@@ -82,48 +104,24 @@ impl Ledger {
         self.random.next() >> 20
     }
 
-    pub fn tell_issued(&mut self, name: &str, tokens: &Tokens, expires_at: u64) {
-        let token = Token { access: tokens.access, expires_at, fate: Fate::Live };
-        self.entries.insert(
-            name.to_owned(),
-            Entry {
-                grant: tokens.grant,
-                refresh: tokens.refresh.unwrap(),
-                tokens: vec![token],
-                spent: VecDeque::new(),
-                fate: Fate::Live,
-                maybe: None,
-                refused: None,
-            },
-        );
-    }
-
-    pub fn tell_redeemed(&mut self, name: &str, next: Refresh, access: Access, expires_at: u64) {
-        let entry = self.entries.get_mut(name).unwrap();
-        entry.move_to(next, Token { access, expires_at, fate: Fate::Live });
-    }
-
-    pub fn tell_revoked(&mut self, name: &str) {
-        self.entries.get_mut(name).unwrap().fate = Fate::Dead;
+    fn clock(&self) -> ManualClock {
+        ManualClock::at(self.now + MARGIN_SECS)
     }
 
     /// Up to `max` logins that a child may go on with, one a line.
     pub fn some_live(&mut self, max: usize) -> String {
-        let is_sure = |entry: &&Entry| {
-            entry.fate == Fate::Live && entry.maybe.is_none() && entry.refused.is_none()
-        };
-        let live: Vec<(&String, &Entry)> =
-            self.entries.iter().filter(|(_, entry)| is_sure(entry)).collect();
+        let logins = self.logins.iter().filter(|(_, login)| login.asked.is_none());
+        let live: Vec<_> = logins
+            .filter_map(|(name, login)| Some((name, self.checker.in_force(login.family)?)))
+            .collect();
         let mut out = String::new();
         let from = if live.is_empty() { 0 } else { self.random.below(live.len() as u64) };
         let from = usize::try_from(from).unwrap();
-        for (name, entry) in live.iter().cycle().skip(from).take(max.min(live.len())) {
-            let Refresh { family, generation, digest } = entry.refresh;
-            let access = entry.tokens.last().map_or_else(
-                || access_text(Access { locator: Locator { class: 6, bucket: 0, id: 0 }, digest }),
-                |token| access_text(token.access),
-            );
-            let (grant, digest) = (entry.grant, hex(digest));
+        for (name, (spot, access, grant)) in
+            live.iter().cycle().skip(from).take(max.min(live.len()))
+        {
+            let Refresh { family, generation, digest } = self.checker.refresh(*spot);
+            let (digest, access) = (hex(digest), access_text(*access));
             let _ = writeln!(out, "{name} {grant} {family} {generation} {digest} {access}");
         }
         out
@@ -132,182 +130,243 @@ impl Ledger {
     /// Takes down one line that a child said.
     pub fn take_down(&mut self, line: &str, ended: &mut Ended) {
         let words: Vec<&str> = line.split(' ').collect();
-        let number = |n: usize| words[n].parse::<u64>().unwrap();
-        if let ["B", _, _, now, ..] = words.as_slice() {
-            self.now = self.now.max(now.parse().unwrap());
-        }
-        let token = |at: usize| Token {
-            access: access_of(&words[at + 1..]),
-            expires_at: number(at),
-            fate: Fate::Live,
-        };
         match words.as_slice() {
             ["R"] => ended.opened = true,
             ["F"] => ended.struck = true,
-            ["S", calls] => ended.calls = calls.parse().unwrap(),
+            ["S", calls] => ended.calls = number(calls),
             ["C"] => ended.closed = true,
             ["X", "cut"] => ended.wrong.push("the power could not be cut".to_owned()),
             ["P", ..] | ["N", "R", _, "refused", ..] => ended.wrong.push(line.to_owned()),
-            ["B", "I", name, ..] => {
-                let refresh =
-                    Refresh { family: number(4), generation: 1, digest: digest_of(words[6]) };
-                let entry = Entry {
-                    grant: number(5),
-                    refresh,
-                    tokens: vec![token(7)],
-                    spent: VecDeque::new(),
-                    fate: Fate::Unknown,
-                    maybe: None,
-                    refused: None,
-                };
-                self.entries.insert((*name).to_owned(), entry);
+            ["B", kind, name, now, seq, rest @ ..] => {
+                self.now = self.now.max(number(now));
+                self.begin(kind, name, Seq(number(seq)), rest);
             }
-            ["B", "R", name, ..] => {
-                let generation = u32::try_from(number(4)).unwrap();
-                let digest = digest_of(words[5]);
-                let token = token(6);
-                let entry = self.entry(name);
-                entry.maybe = Some((Refresh { generation, digest, ..entry.refresh }, token));
-            }
-            ["B", "T", name, _, digest] => self.mark(name, digest, Fate::Unknown),
-            ["B", "K", name, ..] => self.entry(name).fate = Fate::Unknown,
-            ["A", "T", name, digest] => {
+            ["A", _, name, rest @ ..] => {
                 self.acknowledged += 1;
-                self.mark(name, digest, Fate::Dead);
+                self.end(name, &|asked| Ok(outcome_of(asked, rest)));
             }
-            ["A", kind, name] => {
-                self.acknowledged += 1;
-                let entry = self.entry(name);
-                match *kind {
-                    "I" => entry.fate = Fate::Live,
-                    "K" => entry.fate = Fate::Dead,
-                    _ => {
-                        if let Some((next, token)) = entry.maybe.take() {
-                            entry.move_to(next, token);
-                        }
-                    }
-                }
-            }
-            ["N", "I", name, "busy" | "readonly"] => self.entry(name).fate = Fate::Dead,
-            ["N", "R", name, "busy" | "readonly"] => {
-                let entry = self.entry(name);
-                entry.refused = entry.maybe.take();
-            }
+            ["N", _, name, "busy"] => self.end(name, &|_| Err(StoreError::Busy)),
+            ["N", _, name, "readonly"] => self.end(name, &|_| Err(StoreError::ReadOnly)),
             _ => {}
         }
     }
 
-    fn entry(&mut self, name: &str) -> &mut Entry {
-        self.entries.get_mut(name).unwrap()
-    }
-
-    fn mark(&mut self, name: &str, digest: &str, fate: Fate) {
-        let digest = digest_of(digest);
-        for token in &mut self.entry(name).tokens {
-            // The dead do not come back into doubt.
-            if token.access.digest == digest && token.fate != Fate::Dead {
-                token.fate = fate;
+    fn begin(&mut self, kind: &str, name: &str, seq: Seq, rest: &[&str]) {
+        let clock = self.clock();
+        match (kind, rest) {
+            ("I", [family, grant, digest, expires_at, access @ ..]) => {
+                let refresh = Some(Refresh {
+                    family: number(family),
+                    generation: 1,
+                    digest: digest_of(digest),
+                });
+                let (access, grant) = (access_of(access), number(grant));
+                let tokens = Tokens { family: number(family), grant, access, refresh };
+                self.begin_issue(name, &tokens, seq, number(expires_at), &clock);
             }
+            ("R", [generation, digest, expires_at, access @ ..]) => {
+                let login = self.logins.get_mut(name).unwrap();
+                let (at, ..) = self.checker.in_force(login.family).expect("it was handed out");
+                let (generation, digest) = (number(generation), digest_of(digest));
+                let next = Refresh { generation, digest, ..self.checker.refresh(at) };
+                let expires_at = number(expires_at);
+                let access = access_of(access);
+                let op = self.checker.begin_redeem(at, seq, next, access, expires_at, &clock);
+                login.asked = Some(Asked::Redeem(op, at));
+            }
+            ("K" | "T", target) => {
+                let target = target_of(target);
+                let op = self.checker.begin_revoke(&target, seq, &clock);
+                let login = self.logins.get_mut(name).unwrap();
+                login.asked = Some(Asked::Revoke(op, target));
+            }
+            other => panic!("{other:?}"),
         }
     }
 
-    /// Compares the store with what was acknowledged, and takes its word for what is open. Says how
-    /// many promises were broken.
-    pub fn check(&mut self, store: &DurableStore, clock: &ManualClock) -> Broken {
+    fn begin_issue(
+        &mut self,
+        name: &str,
+        tokens: &Tokens,
+        admission: Seq,
+        expires_at: u64,
+        clock: &ManualClock,
+    ) -> Op {
+        let (pair, policy) = (pair("reports", name), PairPolicy::Unlimited);
+        let op = self.checker.begin_issue(&pair, policy, admission, tokens, expires_at, clock);
+        let family = self.checker.family_of(op);
+        let login = Login { family, asked: Some(Asked::Issue(op)) };
+        self.logins.insert(name.to_owned(), login);
+        op
+    }
+
+    fn end(&mut self, name: &str, answer: &dyn Fn(&Asked) -> Result<Outcome, StoreError>) {
+        let clock = self.clock();
+        let login = self.logins.get_mut(name).unwrap();
+        let Some(asked) = login.asked.take() else { return };
+        let answer = answer(&asked);
+        match asked {
+            Asked::Issue(op) => self.checker.end_issue(op, &answer),
+            Asked::Redeem(op, at) => {
+                self.checker.end_redeem(op, at, RETRY_SECS, &answer, &clock);
+            }
+            Asked::Revoke(op, target) => self.checker.end_revoke(op, &target, &answer),
+        }
+    }
+
+    /// A child is gone.
+    pub fn ended(&self) {
+        self.checker.crash();
+    }
+
+    /// Issues a login, here and not in a child.
+    ///
+    /// # Errors
+    /// As the store says, when it is not only busy.
+    pub fn issue(
+        &mut self,
+        store: &DurableStore,
+        clock: &ManualClock,
+        name: &str,
+    ) -> Result<(), StoreError> {
         let bench = Bench { store, clock };
-        let mut broken = Broken::default();
-        let now = self.now;
-        for (name, entry) in &mut self.entries {
-            let before = (broken.lost, broken.revived, broken.respendable, broken.halved);
-            entry.check(&bench, now, &mut broken);
-            if before != (broken.lost, broken.revived, broken.respendable, broken.halved) {
-                println!("{name} at {now}: {entry:?}");
-            }
-            if entry.fate == Fate::Dead && !self.dead.contains(name) {
-                self.dead.push_back(name.clone());
+        loop {
+            let admission = store.admission();
+            let here = pair("reports", name);
+            let (verb, tokens) = bench.issue_verb(&here, PairPolicy::Unlimited, true, admission);
+            let op = self.begin_issue(name, &tokens, admission, self.now + LIFETIME, clock);
+            let ticket = store.apply(verb);
+            self.checker.decided(op, store.admission());
+            match ticket.wait() {
+                Err(StoreError::Busy) => {
+                    self.end(name, &|_| Err(StoreError::Busy));
+                    std::thread::yield_now();
+                }
+                Err(error) => return Err(error),
+                Ok(outcome) => {
+                    self.end(name, &|_| Ok(outcome.clone()));
+                    return Ok(());
+                }
             }
         }
-        while self.dead.len() > DEAD_MAX {
-            if let Some(name) = self.dead.pop_front() {
-                self.entries.remove(&name);
-            }
-        }
-        broken
     }
 
-    /// A spent token is presented and must be refused; that ends its family, so it is done last.
-    pub fn replay_one(&mut self, store: &DurableStore, clock: &ManualClock) -> Broken {
+    /// Redeems `at`, here and not in a child; `at` may be spent.
+    fn redeem_at(
+        &mut self,
+        store: &DurableStore,
+        clock: &ManualClock,
+        at: Spot,
+    ) -> Result<(), StoreError> {
         let bench = Bench { store, clock };
-        let mut broken = Broken::default();
-        let is_old = |entry: &&mut Entry| entry.fate == Fate::Live && entry.spent.len() > 1;
-        if let Some(entry) = self.entries.values_mut().find(is_old)
-            && let Some(spent) = entry.spent.front().copied()
-        {
-            let (outcome, ..) = bench.redeem(spent);
-            broken.respendable += u64::from(matches!(outcome, RedeemOutcome::Redeemed { .. }));
-            entry.fate = Fate::Dead;
+        let refresh = self.checker.refresh(at);
+        loop {
+            let arrival = store.admission();
+            let (verb, access, next) = bench.redeem_verb(refresh, RETRY_SECS, arrival);
+            let expires_at = self.now + LIFETIME;
+            let op = self.checker.begin_redeem(at, arrival, next, access, expires_at, clock);
+            let answer = store.apply(verb).wait();
+            self.checker.decided(op, store.admission());
+            self.checker.end_redeem(op, at, RETRY_SECS, &answer, clock);
+            match answer {
+                Err(StoreError::Busy) => std::thread::yield_now(),
+                Err(error) => return Err(error),
+                Ok(_) => return Ok(()),
+            }
         }
-        broken
+    }
+
+    /// Redeems what is in force of a login, here and not in a child.
+    ///
+    /// # Errors
+    /// As [`Ledger::issue`].
+    pub fn redeem(
+        &mut self,
+        store: &DurableStore,
+        clock: &ManualClock,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let (at, ..) = self.checker.in_force(self.logins[name].family).unwrap();
+        self.redeem_at(store, clock, at)
+    }
+
+    /// Ends a login, here and not in a child.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn revoke(
+        &mut self,
+        store: &DurableStore,
+        clock: &ManualClock,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let (at, ..) = self.checker.in_force(self.logins[name].family).unwrap();
+        let target = Target::Family(self.checker.refresh(at).family);
+        let op = self.checker.begin_revoke(&target, store.admission(), clock);
+        let now = mintage::time::Clock::read(clock);
+        let answer = store.apply(Verb::Revoke(Revoke { target: target.clone(), now })).wait();
+        self.checker.decided(op, store.admission());
+        self.checker.end_revoke(op, &target, &answer);
+        answer.map(drop)
+    }
+
+    /// A time that no child had yet: a store is opened at it to be looked at.
+    pub fn later(&mut self) -> Arc<ManualClock> {
+        self.now += MARGIN_SECS;
+        Arc::new(ManualClock::at(self.now))
+    }
+
+    /// Holds the store against the books, and takes its word for what is open.
+    ///
+    /// # Errors
+    /// The promise that was broken, or why there is no answer.
+    pub fn check(&mut self, store: &DurableStore, clock: &ManualClock) -> Result<(), String> {
+        let checked = said_by_panic(|| {
+            for _ in 0..20 {
+                match self.checker.audit(store, clock) {
+                    Err(StoreError::Unavailable | StoreError::Busy) => {}
+                    answer => return answer,
+                }
+            }
+            Err(StoreError::Unavailable)
+        })?;
+        self.logins.values_mut().for_each(|login| login.asked = None);
+        checked.map_err(|error| format!("a lookup answered {error:?}"))
+    }
+
+    /// A spent token is presented and must be refused; that ends its family.
+    ///
+    /// # Errors
+    /// The promise that was broken, or why there is no answer.
+    pub fn replay_one(&mut self, store: &DurableStore, clock: &ManualClock) -> Result<(), String> {
+        let Some(spent) = self.checker.spent() else { return Ok(()) };
+        said_by_panic(|| self.redeem_at(store, clock, spent))?
+            .map_err(|error| format!("a replay answered {error:?}"))
     }
 }
 
-impl Entry {
-    fn move_to(&mut self, next: Refresh, token: Token) {
-        self.spent.push_back(self.refresh);
-        if self.spent.len() > SPENT_MAX {
-            self.spent.pop_front();
-        }
-        self.refresh = next;
-        self.tokens.push(token);
+/// The answer that the words after an acknowledgement stand for.
+fn outcome_of(asked: &Asked, words: &[&str]) -> Outcome {
+    match (asked, words) {
+        (Asked::Issue(_), [family, grant, admission]) => Outcome::Issue(IssueOutcome::Issued {
+            family: number(family),
+            grant: number(grant),
+            admission: Seq(number(admission)),
+        }),
+        (Asked::Redeem(..), [generation, admission]) => Outcome::Redeem(RedeemOutcome::Redeemed {
+            generation: number(generation),
+            admission: Seq(number(admission)),
+        }),
+        (Asked::Revoke(..), ["none"]) => Outcome::Revoke(None),
+        (Asked::Revoke(..), [seq]) => Outcome::Revoke(Some(Seq(number(seq)))),
+        other => panic!("{other:?}"),
     }
+}
 
-    fn check<S: mintage::store::Store>(
-        &mut self,
-        bench: &Bench<'_, S>,
-        now: u64,
-        broken: &mut Broken,
-    ) {
-        if let Some((next, token)) = self.maybe.take() {
-            if bench.is_redeemable(next) {
-                self.move_to(next, token);
-            } else {
-                // Not redeemed, or ended since: no token of it may live on its own.
-                broken.halved += u64::from(bench.is_live(token.access));
-            }
-        }
-        if let Some((next, token)) = self.refused.take() {
-            let is_done = bench.is_redeemable(next) || bench.is_live(token.access);
-            broken.refused_but_done += u64::from(is_done);
-        }
-        let is_live = bench.is_redeemable(self.refresh);
-        if self.fate == Fate::Unknown {
-            self.fate = if is_live { Fate::Live } else { Fate::Dead };
-            let is_half = |token: &&Token| {
-                token.fate == Fate::Live
-                    && token.expires_at > now + MARGIN_SECS
-                    && bench.is_live(token.access) != is_live
-            };
-            broken.halved += self.tokens.iter().filter(is_half).count() as u64;
-        }
-        match self.fate {
-            Fate::Live => broken.lost += u64::from(!is_live),
-            _ => broken.revived += u64::from(is_live),
-        }
-        for token in &mut self.tokens {
-            let token_lives = bench.is_live(token.access);
-            if token.fate == Fate::Unknown {
-                token.fate = if token_lives { Fate::Live } else { Fate::Dead };
-            }
-            let is_dead = self.fate == Fate::Dead || token.fate == Fate::Dead;
-            if is_dead || token.expires_at + MARGIN_SECS <= now {
-                broken.revived += u64::from(token_lives);
-            } else if token.expires_at > now + MARGIN_SECS {
-                broken.lost += u64::from(!token_lives);
-            }
-        }
-        // Looked at once after their end; a store need not know them for ever.
-        self.tokens.retain(|token| token.expires_at + MARGIN_SECS > now);
-        let again = self.spent.iter().filter(|spent| bench.is_redeemable(**spent));
-        broken.respendable += again.count() as u64;
-    }
+/// What the checker says of a broken promise.
+fn said_by_panic<T>(ask: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(ask)).map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        said.or_else(|| panic.downcast_ref().copied()).unwrap_or("a panic").to_owned()
+    })
 }

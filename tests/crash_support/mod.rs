@@ -12,13 +12,13 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use mintage::store::{DurableOptions, DurableStore, PairPolicy, Store, StoreError};
-use mintage::time::{Clock, ManualClock};
+use mintage::store::{DurableOptions, DurableStore, Store, StoreError};
+use mintage::time::ManualClock;
 
 use crate::store_support::sim::Random;
-use crate::store_support::{Bench, START, TempDir, copy_dir, pair, root};
+use crate::store_support::{START, TempDir, copy_dir, root};
 pub use child::{Job, work_if_child};
-pub use ledger::{Broken, Ledger};
+pub use ledger::Ledger;
 pub use shim::Shim;
 
 /// Opens the store with `clock`: short segments, and few tokens in memory, so that the checkpoint
@@ -57,21 +57,16 @@ impl Template {
     }
 }
 
-/// Fills a store with logins, as many at a time as it takes: some refreshed, some revoked.
+/// Fills a store with logins: some refreshed, some revoked.
 pub fn prefill(store: &DurableStore, clock: &ManualClock, families: u64, ledger: &mut Ledger) {
-    let bench = Bench { store, clock };
     for n in 0..families {
         let name = format!("prefilled-{n}");
-        let tokens = bench.issue(&pair("reports", &name));
-        let expires_at = clock.read().unix.0 + crate::store_support::LIFETIME;
-        ledger.tell_issued(&name, &tokens, expires_at);
+        ledger.issue(store, clock, &name).unwrap();
         if n % 3 == 0 {
-            let (_, access, next) = bench.redeem(tokens.refresh.unwrap());
-            ledger.tell_redeemed(&name, next, access, expires_at);
+            ledger.redeem(store, clock, &name).unwrap();
         }
         if n % 7 == 0 {
-            bench.revoke(mintage::store::Target::Family(tokens.family));
-            ledger.tell_revoked(&name);
+            ledger.revoke(store, clock, &name).unwrap();
         }
     }
 }
@@ -80,21 +75,13 @@ pub fn prefill(store: &DurableStore, clock: &ManualClock, families: u64, ledger:
 /// works: the answer is what is wrong, if anything. Of a checkpoint that `was_harmed` the store may
 /// say that it was rebuilt.
 pub fn verdict(path: &Path, ledger: &mut Ledger, was_harmed: bool) -> Result<(), String> {
-    let clock = Arc::new(ManualClock::at(ledger.now));
+    let clock = ledger.later();
     let store = open(path, &clock).map_err(|error| format!("it does not open: {error:?}"))?;
-    let broken = ledger.check(&store, &clock);
-    if broken != Broken::default() {
-        return Err(format!("{broken:?}"));
-    }
-    let bench = Bench { store: &store, clock: &clock };
+    ledger.check(&store, &clock)?;
     let again = format!("after-{}", ledger.draw());
-    let issued = bench.try_issue(&pair("reports", &again), PairPolicy::Unlimited, true);
-    let (_, tokens) = issued.map_err(|error| format!("it does not work again: {error:?}"))?;
-    ledger.tell_issued(&again, &tokens, clock.read().unix.0 + crate::store_support::LIFETIME);
-    let replayed = ledger.replay_one(&store, &clock);
-    if replayed != Broken::default() {
-        return Err(format!("{replayed:?}"));
-    }
+    let issued = ledger.issue(&store, &clock, &again);
+    issued.map_err(|error| format!("it does not work again: {error:?}"))?;
+    ledger.replay_one(&store, &clock)?;
     if let Some(error) = store.stats().last_error
         && !was_harmed
     {
