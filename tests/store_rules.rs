@@ -13,7 +13,7 @@ use mintage::store::{
 use mintage::time::{Clock as _, ManualClock};
 use store_support::gate::GatedStorage;
 use store_support::sim::{Call, Fault, Random, SimStorage};
-use store_support::{Bench, clock, options, pair, patiently, root, wait};
+use store_support::{Bench, LIFETIME, clock, options, pair, patiently, root, wait};
 
 const BLOCK: usize = 4_096;
 
@@ -216,6 +216,54 @@ fn a_login_that_could_not_be_written_ends_nobody() {
     let store = open(&storage, &home, &clock).unwrap();
     let bench = Bench { store: &store, clock: &clock };
     assert!(bench.is_live(old.access) && bench.is_redeemable(old.refresh.unwrap()));
+}
+
+/// What a revocation covers that may still be lost stays in the table and in the checkpoint: else it
+/// would be missing now, and live again when the log is read.
+#[test]
+fn only_a_revocation_on_disk_sweeps_what_it_covers() {
+    let clock = clock();
+    let storage = GatedStorage::default();
+    let store = open(&storage, &MemoryCheckpointHome::default(), &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    bench.issue(&pair("app", "ann"));
+    bench.issue(&pair("app", "bob"));
+    clock.advance(LIFETIME + 1_000);
+    let sweep = || (0..1_024).for_each(|_| drop(store.sweep(clock.read())));
+    let revoke = |subject: &str| {
+        let target = Target::Subject(pair("app", subject).subject);
+        store.apply(Verb::Revoke(Revoke { target, now: clock.read() }))
+    };
+    let held = storage.hold();
+    let ticket = revoke("ann");
+    sweep();
+    assert_eq!(store.stats().families, 2, "swept for a revocation on its way");
+    drop(held);
+    ticket.wait().unwrap();
+    sweep();
+    assert_eq!(store.stats().families, 1);
+
+    let storage = SimStorage::new();
+    let home = MemoryCheckpointHome::default();
+    let store = open(&storage, &home, &clock).unwrap();
+    let bench = Bench { store: &store, clock: &clock };
+    let bob = bench.issue(&pair("app", "bob"));
+    clock.advance(LIFETIME + 1_000);
+    storage.set_fault(Some(Fault {
+        call: Call::Write,
+        nth: 1,
+        for_good: true,
+        kind: std::io::ErrorKind::StorageFull,
+        short: false,
+    }));
+    assert!(bench.try_issue(&pair("app", "cid"), PairPolicy::Unlimited, true).is_err());
+    let target = Target::Subject(pair("app", "bob").subject);
+    let revoked = store.apply(Verb::Revoke(Revoke { target, now: clock.read() })).wait();
+    assert!(matches!(revoked, Err(StoreError::NotDurable)), "{revoked:?}");
+    assert!(!bench.is_redeemable(bob.refresh.unwrap()), "a refused kill is in effect");
+    let families = store.stats().families;
+    (0..1_024).for_each(|_| drop(store.sweep(clock.read())));
+    assert_eq!(store.stats().families, families, "swept for a revocation on no disk");
 }
 
 struct Panicking;

@@ -81,7 +81,23 @@ impl Stamps {
         [everything, (StampKind::Unique, unique)]
             .iter()
             .chain(names)
-            .all(|name| map.get(name).is_none_or(|(revoked_at, _)| admission >= *revoked_at))
+            .all(|name| map.get(name).is_none_or(|stamp| admission >= stamp.revoked_at))
+    }
+
+    /// Whether something with these names above it and this admission was revoked for good: by a
+    /// stamp that is on disk. Of what a pending or a refused one covers nothing may be given up yet.
+    pub(crate) fn forbid_for_good(
+        &self,
+        admission: Seq,
+        names: &[(StampKind, Digest)],
+        unique: Digest,
+        published: Lsn,
+    ) -> bool {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        let everything = (StampKind::Everything, Digest([0; 16]));
+        [everything, (StampKind::Unique, unique)].iter().chain(names).any(|name| {
+            map.get(name).is_some_and(|at| at.lsn <= published && admission < at.written)
+        })
     }
 
     /// Moves a stamp. `log` takes the number, writes the record and says where; when it refuses,
@@ -97,15 +113,19 @@ impl Stamps {
         // whoever was admitted after the number sees the stamp.
         let newest = self.newest.swap(u64::MAX, Ordering::SeqCst);
         let (raised, answer) = match log() {
-            Ok((seq, lsn)) => (Some((seq, lsn)), Ok((seq, lsn))),
-            Err((Some(seq), error)) => (Some((seq, Lsn(0))), Err(error)),
+            Ok((seq, lsn)) => {
+                merge(&mut map, kind, digest, seq, lsn);
+                (Some(seq), Ok((seq, lsn)))
+            }
+            Err((Some(seq), error)) => {
+                // In effect, and on no disk.
+                let stamp = map.entry((kind, digest)).or_default();
+                stamp.revoked_at = stamp.revoked_at.max(seq);
+                (Some(seq), Err(error))
+            }
             Err((None, error)) => (None, Err(error)),
         };
-        let mut now = newest;
-        if let Some((seq, lsn)) = raised {
-            merge(&mut map, kind, digest, seq, lsn);
-            now = now.max(seq.0);
-        }
+        let now = raised.map_or(newest, |seq| newest.max(seq.0));
         self.newest.store(now, Ordering::SeqCst);
         answer
     }
@@ -127,9 +147,10 @@ impl Stamps {
     ) -> Result<Option<Lsn>, StoreError> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         match map.get_mut(&(kind, digest)) {
-            Some((revoked_at, at)) if *at == lsn => {
-                *at = log(StampRow { kind, digest, revoked_at: *revoked_at })?;
-                Ok(Some(*at))
+            Some(stamp) if stamp.lsn == lsn => {
+                stamp.lsn = log(StampRow { kind, digest, revoked_at: stamp.revoked_at })?;
+                stamp.written = stamp.revoked_at;
+                Ok(Some(stamp.lsn))
             }
             _ => Ok(None),
         }
@@ -140,11 +161,21 @@ impl Stamps {
     }
 }
 
-type Stamped = HashMap<(StampKind, Digest), (Seq, Lsn)>;
+type Stamped = HashMap<(StampKind, Digest), Stamp>;
+
+#[derive(Default)]
+struct Stamp {
+    revoked_at: Seq,
+    /// What the latest record of it says; less than `revoked_at` when the log refused a later one.
+    written: Seq,
+    /// Position of the latest record.
+    lsn: Lsn,
+}
 
 /// Stamps only grow.
 fn merge(map: &mut Stamped, kind: StampKind, digest: Digest, seq: Seq, lsn: Lsn) {
-    let entry = map.entry((kind, digest)).or_default();
-    entry.0 = entry.0.max(seq);
-    entry.1 = entry.1.max(lsn);
+    let stamp = map.entry((kind, digest)).or_default();
+    stamp.revoked_at = stamp.revoked_at.max(seq);
+    stamp.written = stamp.written.max(seq);
+    stamp.lsn = stamp.lsn.max(lsn);
 }

@@ -2,7 +2,8 @@
 
 use super::core::{Core, HORIZON_SLACK_SECS, Journal, Lane, SHARDS};
 use super::record::{DenyRow, Record};
-use super::{StoreError, Swept};
+use super::shard::GrantEntry;
+use super::{Lsn, Seq, StoreError, Swept};
 use crate::sync::HashSet;
 use crate::sync::atomic::Ordering;
 use crate::time::{Reading, Timestamp};
@@ -52,7 +53,8 @@ impl<J: Journal> Core<J> {
         for (id, family) in &shard.families {
             let row = &family.state.now;
             let grant = shard.grants.get(&row.grant);
-            let revoked = grant.is_none_or(|g| !self.admits(row.admission, g, &g.state.now));
+            let revoked =
+                grant.is_none_or(|grant| self.is_revoked_for_good(row.admission, grant, published));
             let past = mark >= row.horizon.plus(HORIZON_SLACK_SECS);
             if family.state.lsn <= published && past && (revoked || !row.is_refreshable(mark)) {
                 gone.insert(*id);
@@ -87,6 +89,13 @@ impl<J: Journal> Core<J> {
                 swept.grants += 1;
             }
         }
+    }
+
+    /// Whether a revocation that is on disk ended what was admitted then. What one that may still be
+    /// lost covers is not dead for good: the checkpoint would forget it, and the log bring it back.
+    fn is_revoked_for_good(&self, admission: Seq, grant: &GrantEntry, published: Lsn) -> bool {
+        let by_row = grant.state.lsn <= published && admission < grant.state.now.revoked_at;
+        by_row || self.stamps.forbid_for_good(admission, &grant.names, grant.unique, published)
     }
 
     /// Writes the use counts that have waited for an hour. A crash may forget later ones.
