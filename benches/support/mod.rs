@@ -109,7 +109,7 @@ impl Tokens {
         let token = template.sign_into(&claims(), &mut out)?.to_owned();
         let (_, signature) = token.rsplit_once('.').ok_or("no signature")?;
         let raw = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(signature)?;
-        let verifier = Verifier::new(ISSUER, &[AUDIENCE], 0);
+        let verifier = Verifier::new(ISSUER, &[AUDIENCE], 0).with_starts_of(&ring);
         Ok(Tokens { key, template, ring, verifier, scratch: Scratch::new(), out, token, raw })
     }
 

@@ -93,7 +93,7 @@ impl IdVerifier {
         now: Timestamp,
         scratch: &'s mut Scratch,
     ) -> Result<VerifiedId<'s>, VerifyError> {
-        let opened = open(keyring, token, TokenType::Id, scratch)?;
+        let opened = open(keyring, token, TokenType::Id, &[], scratch)?;
         let issuer = opened.text("iss")?;
         opened.text("sub")?;
         let audience = opened.audience()?;

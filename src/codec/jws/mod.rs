@@ -44,6 +44,7 @@ mod open;
 mod peek;
 mod remote;
 mod sign;
+mod start;
 mod template;
 mod token_type;
 mod verify;

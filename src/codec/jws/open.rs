@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::start::KnownStart;
 use super::{Parts, Room, Scratch, TOKEN_LEN_MAX, TokenType, VerifyError, header};
 use crate::codec::algorithm::Algorithm;
 use crate::codec::base64url;
@@ -27,13 +28,15 @@ pub(super) fn open<'s>(
     keyring: &Keyring,
     token: &[u8],
     typ: TokenType,
+    starts: &[KnownStart],
     scratch: &'s mut Scratch,
 ) -> Result<Opened<'s>, VerifyError> {
     let room = &mut *scratch.0;
     let known = keyring.find_start(token, typ).and_then(|key| Some((key, split(token, key, typ)?)));
     let (key, payload) = match known {
         Some((key, parts)) if token.len() <= TOKEN_LEN_MAX => {
-            let absorbed = key.absorbed_start(typ);
+            let known = starts.iter().find_map(|start| start.absorbed(key, parts.signing_input));
+            let absorbed = known.or(key.absorbed_start(typ));
             let signature = base64url::decode_into(parts.signature, &mut room.payload);
             if !signature.is_ok_and(|raw| key.check(absorbed, parts.signing_input, raw)) {
                 return Err(why_refused(&parts));

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::open::{Audience, Opened, open};
+use super::start::KnownStart;
 use super::{Scratch, TokenType, VerifyError};
 use crate::codec::claims::is_access_claim;
 use crate::codec::json::RawValue;
@@ -17,6 +18,7 @@ pub struct Verifier {
     audiences: Box<[Box<str>]>,
     any_audience: bool,
     leeway_secs: u64,
+    pub(super) starts: Box<[KnownStart]>,
 }
 
 impl Verifier {
@@ -25,7 +27,23 @@ impl Verifier {
     #[must_use]
     pub fn new(issuer: &str, audiences: &[&str], leeway_secs: u64) -> Verifier {
         let audiences = audiences.iter().map(|audience| Box::from(*audience)).collect();
-        Verifier { issuer: issuer.into(), audiences, any_audience: false, leeway_secs }
+        Verifier {
+            issuer: issuer.into(),
+            audiences,
+            any_audience: false,
+            leeway_secs,
+            starts: Box::default(),
+        }
+    }
+
+    /// The same verifier, sooner with tokens of the HMAC keys that are in `keyring` now: what those of
+    /// its issuer and first audience start with, as this library writes them, is hashed once. It
+    /// accepts no other tokens for it, and a key that leaves the keyring verifies nothing more.
+    #[must_use]
+    pub fn with_starts_of(self, keyring: &Keyring) -> Verifier {
+        let audience = self.audiences.first().map(|audience| &**audience);
+        let starts = keyring.keys().filter_map(|key| KnownStart::of(key, &self.issuer, audience));
+        Verifier { starts: starts.collect(), ..self }
     }
 
     /// Accepts tokens of exactly `issuer`, whatever their audience: for the issuer itself, which
@@ -53,7 +71,7 @@ impl Verifier {
         now: Timestamp,
         scratch: &'s mut Scratch,
     ) -> Result<Verified<'s>, VerifyError> {
-        let opened = open(keyring, token, TokenType::Access, scratch)?;
+        let opened = open(keyring, token, TokenType::Access, &self.starts, scratch)?;
         let issuer = opened.text("iss")?;
         opened.text("sub")?;
         let audience = opened.audience()?;

@@ -17,7 +17,7 @@ impl Absorbed {
     }
 
     /// As this, and then `more`.
-    pub(super) fn and(&self, more: &[u8]) -> Absorbed {
+    pub(in crate::codec) fn and(&self, more: &[u8]) -> Absorbed {
         let mut state = self.state.clone();
         state.update(more);
         Absorbed { state, len: self.len + more.len() }

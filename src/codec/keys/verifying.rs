@@ -142,6 +142,12 @@ impl VerifyingKey {
         VerifyingKey(Arc::new(Inner { algorithm, kid, starts, signature_len, jwk, material }))
     }
 
+    /// Whether both are one key, not only keys that are alike.
+    #[inline(always)]
+    pub(in crate::codec) fn is(&self, other: &VerifyingKey) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// What this key's tokens of that type start with: the header segment and its dot.
     pub(in crate::codec) fn start(&self, token: TokenType) -> &[u8] {
         self.0.starts[token as usize].text.as_bytes()
