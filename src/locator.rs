@@ -27,7 +27,7 @@ impl fmt::Debug for Digest {
 pub struct Locator {
     /// Lifetime class: the token lives at most `60 << class` seconds; 0 for a refresh token.
     pub class: u8,
-    /// Birth bucket of an access token, generation of a refresh token.
+    /// Minutes since the epoch at the birth of an access token, generation of a refresh token.
     pub bucket: u32,
     /// Identifier of the access token, or of the family of a refresh token.
     pub id: u64,
