@@ -6,7 +6,7 @@
 //! with cold file caches where this runs as root. `-- 1000000` builds that many only, `-- 1000000
 //! /mnt/disk` there. It fails above 200 bytes of memory for a token of the first shape, 400 of the
 //! second, and a second to the first right answer.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
 use std::fs;
@@ -188,7 +188,7 @@ fn resident() -> Done<u64> {
 
 fn open(directory: &Path) -> Result<DurableStore, StoreError> {
     let root = RootKey::from_bytes(1, [7; 32]);
-    DurableStore::open(&directory.join("data"), &root, DurableOptions::default())
+    DurableStore::open(directory.join("data"), &root, DurableOptions::default())
 }
 
 fn probes(directory: &Path) -> PathBuf {
@@ -211,8 +211,8 @@ fn build(directory: &Path, shape: &str, tokens: &str) -> Done<bool> {
     let mut kept = String::new();
     for n in 0..tokens {
         let pair = Pair {
-            client: ClientId::new(&format!("client-{}", n / shape.tokens_per_pair % CLIENTS))?,
-            subject: Subject::new(&format!("00530000{:010}AAQ", n / shape.tokens_per_pair))?,
+            client: ClientId::new(format!("client-{}", n / shape.tokens_per_pair % CLIENTS))?,
+            subject: Subject::new(format!("00530000{:010}AAQ", n / shape.tokens_per_pair))?,
             device: None,
         };
         let family = store.draw(Near::Pair(&pair));
