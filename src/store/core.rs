@@ -8,11 +8,12 @@ use std::sync::Arc;
 use crossbeam::utils::CachePadded;
 
 use super::feed::{Feed, revocation_in};
+use super::group::Group;
 use super::high_water::HighWater;
 use super::record::{DocumentRow, GrantRow, Record, SetRow, StampKind, TokenRow};
 use super::shard::{GrantEntry, Shard, Staged};
 use super::stamp::{Names, Stamps};
-use super::ticket::{Group, Ticket};
+use super::ticket::Ticket;
 use super::used::Used;
 use super::view::Stats;
 use super::{Find, Lsn, Near, Pair, Seq, StoreError, TokenView};

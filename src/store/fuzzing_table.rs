@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::checkpoint::CheckpointHome as _;
 use super::core::{Appended, Core, Journal, Lane, Opened, SHARDS};
 use super::follower::change;
+use super::group::Group;
 use super::high_water::HighWater;
 use super::packed::{Packed, RowChange};
 use super::record::Record;
 use super::survivor::Survivor;
-use super::ticket::Group;
 use super::{
     AccessBirth, Find, Issue, IssueOutcome, Lsn, MemoryCheckpointHome, Near, Outcome, Pair,
     PairPolicy, Redeem, RedeemOutcome, RefreshBirth, Revoke, StoreError, Target,

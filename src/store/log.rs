@@ -1,94 +1,59 @@
-//! The commit log at work: units queue up in groups; whoever leads writes a group, syncs it, and
-//! publishes it.
+//! The commit log of an open store: where units are enqueued, and what the other threads ask it.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::io;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use super::core::{Appended, Journal, Lane};
+use super::group::{Committer, Group};
+use super::queue::{Queue, Room, State};
 use super::record::Record;
-use super::segment::{BLOCK, GROUP_LEN_MAX, GroupHead, HEAD_LEN, Position, segment_name};
+use super::segment::{BLOCK, GROUP_LEN_MAX, Position};
 use super::storage::{Storage, StorageFile};
 use super::superblock::SuperblockFile;
-use super::ticket::{Committer, Group};
+use super::writer::Device;
 use super::{Lsn, StoreError};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::channel::Sender;
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, planted};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::time::Timestamp;
 
-/// Births are refused while more bytes than this wait for the disk; redeems and kills later.
-const QUEUED_LEN_MAX: usize = 16 * 1024 * 1024;
-/// Room that the lanes leave to each other, at least, in bytes.
-const UNIT_LEN_MAX: u64 = 4 * 1024;
-/// After so long without work the writer seals the tail.
-const SEAL_AFTER: Duration = Duration::from_millis(5);
+/// A buffer for frames that has grown beyond this is let go of.
+const FRAMES_LEN_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// Frames are encoded before the queue is locked.
+    static FRAMES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The log of one open store.
 pub(crate) struct Log {
     storage: Arc<dyn Storage>,
     key: [u8; 32],
-    incarnation: AtomicU64,
+    pub(super) incarnation: AtomicU64,
     segment_len: usize,
-    queue: Mutex<Queue>,
-    work: Condvar,
-    device: Mutex<Device>,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) work: Condvar,
+    pub(super) device: Mutex<Device>,
     superblock: Mutex<SuperblockFile>,
-    published: AtomicU64,
+    pub(super) published: AtomicU64,
     /// Where the next group goes in the current segment.
-    offset: AtomicU64,
+    pub(super) offset: AtomicU64,
     /// The log is known to be on disk up to here, by the superblock.
-    sealed: AtomicU64,
+    pub(super) sealed: AtomicU64,
     first: AtomicU64,
     /// Whether the log holds as many bytes as it may.
     is_full: AtomicBool,
-    current: AtomicU64,
-    ready: AtomicU64,
-    groups: AtomicU64,
-    records: AtomicU64,
-    syncs: AtomicU64,
+    pub(super) current: AtomicU64,
+    pub(super) ready: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) records: AtomicU64,
+    pub(super) syncs: AtomicU64,
     gone: Sender<Record>,
-    keeper: Sender<()>,
+    pub(super) keeper: Sender<()>,
     me: Weak<Log>,
     /// The process that opened the log.
     process: u32,
-}
-
-struct Queue {
-    pending: VecDeque<Pending>,
-    in_flight: Option<(Lsn, Arc<Group>)>,
-    next: Lsn,
-    queued_len: usize,
-    high_water: Timestamp,
-    state: State,
-    is_closed: bool,
-    /// Whether the writer lets the cleaner's records gather.
-    is_held: bool,
-    /// Whether the writer sleeps and must be woken.
-    writer_sleeps: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    ReadOnly,
-}
-
-struct Pending {
-    /// Room for the head, then record frames.
-    bytes: Vec<u8>,
-    first: Lsn,
-    count: u32,
-    group: Arc<Group>,
-}
-
-/// A group, and what became of it.
-type Settled = (Arc<Group>, Result<(), StoreError>);
-
-struct Device {
-    file: Box<dyn StorageFile>,
-    at: Position,
 }
 
 /// Where the log goes on after recovery.
@@ -100,7 +65,7 @@ pub(crate) struct Resume {
     pub(crate) high_water: Timestamp,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -122,17 +87,11 @@ impl Log {
             key: resume.key,
             incarnation: AtomicU64::new(resume.incarnation),
             segment_len,
-            queue: Mutex::new(Queue {
-                pending: VecDeque::new(),
-                in_flight: None,
-                next: resume.at.next,
-                queued_len: 0,
-                high_water: resume.high_water,
-                state: State::Open,
-                is_closed: false,
-                is_held: false,
-                writer_sleeps: false,
-            }),
+            queue: Mutex::new(Queue::new(
+                resume.at.next,
+                resume.high_water,
+                GROUP_LEN_MAX.min(segment_len / 2 - BLOCK),
+            )),
             work: Condvar::new(),
             current: AtomicU64::new(resume.at.segment),
             device: Mutex::new(Device { file: resume.file, at: resume.at }),
@@ -153,186 +112,6 @@ impl Log {
         })
     }
 
-    /// The writer's thread. If it dies, every ticket is answered and the store refuses writes.
-    pub(crate) fn run(&self) {
-        let life = std::panic::AssertUnwindSafe(|| self.write_until_closed());
-        if std::panic::catch_unwind(life).is_err() {
-            self.fail_and_settle(&Arc::new(io::Error::other("the writer panicked")));
-        }
-    }
-
-    /// The writer's life: commits what is queued, seals the tail when there is nothing to do, ends
-    /// when the log is closed and empty.
-    fn write_until_closed(&self) {
-        loop {
-            self.commit_queued();
-            let mut queue = lock(&self.queue);
-            if !queue.pending.is_empty() && self.may_take(&queue) {
-                continue;
-            }
-            if queue.is_closed {
-                return;
-            }
-            queue.writer_sleeps = true;
-            let sealed = Lsn(self.sealed.load(Ordering::SeqCst));
-            // A group in a leader's hands will want a seal too.
-            let unsealed = sealed < self.published() || queue.in_flight.is_some();
-            let must_seal = unsealed && queue.state == State::Open;
-            let queue = if must_seal {
-                let waited = self.work.wait_timeout(queue, SEAL_AFTER);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            } else {
-                self.work.wait(queue).unwrap_or_else(PoisonError::into_inner)
-            };
-            let mut queue = queue;
-            queue.writer_sleeps = false;
-            let is_idle = queue.pending.is_empty() && queue.state == State::Open;
-            drop(queue);
-            if must_seal && is_idle {
-                self.seal();
-            }
-        }
-    }
-
-    /// Commits groups until none is queued.
-    fn commit_queued(&self) {
-        loop {
-            if !self.may_take(&lock(&self.queue)) {
-                return;
-            }
-            let settled = {
-                let mut device = lock(&self.device);
-                self.commit_one(&mut device)
-            };
-            let Some(settled) = settled else { return };
-            for (group, outcome) in settled {
-                group.settle(&outcome);
-            }
-        }
-    }
-
-    /// Notes in the superblock how far the log is on disk, so that damage to its end is told from a
-    /// torn tail.
-    fn seal(&self) {
-        let published = self.published();
-        let high_water = lock(&self.queue).high_water;
-        let written = lock(&self.superblock).update(|state| {
-            state.sealed = state.sealed.max(published);
-            state.high_water = state.high_water.max(high_water);
-        });
-        match written {
-            Ok(()) => self.sealed.store(published.0, Ordering::SeqCst),
-            Err(error) => self.fail_and_settle(&Arc::new(error)),
-        }
-    }
-
-    /// Takes the oldest group and commits it; `None` when there is none. The caller settles it once
-    /// the device is free: what waits for it is foreign code.
-    fn commit_one(&self, device: &mut Device) -> Option<Vec<Settled>> {
-        let (mut pending, high_water) = {
-            let mut queue = lock(&self.queue);
-            let pending = queue.pending.pop_front()?;
-            let last = Lsn(pending.first.0 + u64::from(pending.count) - 1);
-            queue.in_flight = Some((last, Arc::clone(&pending.group)));
-            (pending, queue.high_water)
-        };
-        let len = pending.bytes.len();
-        if planted!(PublishedBeforeCommit) {
-            let last = pending.first.0 + u64::from(pending.count) - 1;
-            self.published.store(last, Ordering::SeqCst);
-        }
-        match self.write_group(device, &mut pending, high_water) {
-            Ok(last) => {
-                self.published.store(last.0, Ordering::SeqCst);
-                self.records.fetch_add(u64::from(pending.count), Ordering::Relaxed);
-                self.groups.fetch_add(1, Ordering::Relaxed);
-                let mut queue = lock(&self.queue);
-                queue.in_flight = None;
-                // Its room counted as taken until it was written.
-                queue.queued_len = queue.queued_len.saturating_sub(len);
-                Some(vec![(pending.group, Ok(()))])
-            }
-            Err(error) => Some(self.fail(&Arc::new(error))),
-        }
-    }
-
-    fn write_group(
-        &self,
-        device: &mut Device,
-        pending: &mut Pending,
-        high_water: Timestamp,
-    ) -> io::Result<Lsn> {
-        if self.is_forked() {
-            return Err(io::Error::other("the store was opened by another process, which forked"));
-        }
-        let padded = pending.bytes.len().next_multiple_of(BLOCK);
-        if device.at.offset + padded > self.segment_len {
-            self.rotate(device)?;
-        }
-        let Some(previous) = device.at.chain else {
-            return Err(io::Error::other("the chain of the log is not known"));
-        };
-        let head = GroupHead {
-            segment: device.at.segment,
-            incarnation: self.incarnation.load(Ordering::SeqCst),
-            first: pending.first,
-            count: pending.count,
-            body_len: 0,
-            synced_through: self.published(),
-            high_water,
-            previous,
-            chain: [0; 16],
-        };
-        let chain = head.seal(&self.key, &mut pending.bytes);
-        device.file.write_at(device.at.offset as u64, &pending.bytes)?;
-        if !planted!(SyncSkipped) {
-            device.file.sync()?;
-        }
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        device.at.offset += padded;
-        device.at.chain = Some(chain);
-        device.at.next = Lsn(pending.first.0 + u64::from(pending.count));
-        self.offset.store(device.at.offset as u64, Ordering::SeqCst);
-        Ok(Lsn(device.at.next.0 - 1))
-    }
-
-    /// Goes on in the next segment, which the keeper made ready.
-    fn rotate(&self, device: &mut Device) -> io::Result<()> {
-        let next = device.at.segment + 1;
-        if next > self.ready.load(Ordering::SeqCst) {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "no segment is ready"));
-        }
-        device.file = self.storage.open(&segment_name(next), false)?;
-        device.at.segment = next;
-        device.at.offset = BLOCK;
-        self.current.store(next, Ordering::SeqCst);
-        self.offset.store(BLOCK as u64, Ordering::SeqCst);
-        let _ = self.keeper.try_send(());
-        Ok(())
-    }
-
-    /// After a failed write or sync nothing is known about what is on disk: refuse writes. Returns
-    /// the groups that will never be committed, for settling once the device is free.
-    fn fail(&self, error: &Arc<io::Error>) -> Vec<Settled> {
-        let (in_flight, dropped) = {
-            let mut queue = lock(&self.queue);
-            queue.state = State::ReadOnly;
-            queue.queued_len = 0;
-            (queue.in_flight.take(), std::mem::take(&mut queue.pending))
-        };
-        tracing::error!(%error, "the log failed; the store refuses writes until it is reopened");
-        self.work.notify_all();
-        let groups = in_flight.map(|(_, group)| group).into_iter();
-        let unknown = || Err(StoreError::Unknown(Arc::clone(error)));
-        groups.chain(dropped.into_iter().map(|p| p.group)).map(|g| (g, unknown())).collect()
-    }
-
-    fn fail_and_settle(&self, error: &Arc<io::Error>) {
-        for (group, outcome) in self.fail(error) {
-            group.settle(&outcome);
-        }
-    }
-
     /// Whether this is a copy in a child of the process that opened the log. The files are the
     /// parent's: the child has none of its threads, and must write nothing.
     pub(crate) fn is_forked(&self) -> bool {
@@ -341,7 +120,7 @@ impl Log {
 
     /// Position of the last record that was enqueued.
     pub(crate) fn tail(&self) -> Lsn {
-        Lsn(lock(&self.queue).next.0 - 1)
+        lock(&self.queue).tail()
     }
 
     /// A segment is ready, and listed in the superblock.
@@ -387,12 +166,6 @@ impl Log {
         if wake {
             self.work.notify_one();
         }
-    }
-
-    /// Whether the writer may take the oldest group.
-    fn may_take(&self, queue: &Queue) -> bool {
-        let is_long = |pending: &Pending| pending.bytes.len() >= self.group_len_max() / 2;
-        !queue.is_held || queue.pending.len() > 1 || queue.pending.front().is_some_and(is_long)
     }
 
     /// Drops the first segment from the list; its file may go once this is on disk. What was not
@@ -463,77 +236,17 @@ impl Log {
         (count(&self.groups), count(&self.records), count(&self.syncs))
     }
 
-    fn group_len_max(&self) -> usize {
-        GROUP_LEN_MAX.min(self.segment_len / 2 - BLOCK)
-    }
-
-    /// Whether a unit of `lane` may be queued so that every queued group finds its place: births
-    /// are refused first, kills last. A segment may end in a rest that is too short for the next
-    /// group, so it counts as shorter by the longest one. `texts_len` is what the unit may have over
-    /// [`UNIT_LEN_MAX`].
-    fn has_room(&self, lane: Lane, queue: &Queue, texts_len: u64) -> bool {
-        let segment = self.segment_len as u64;
-        let usable = (segment - BLOCK as u64).saturating_sub(self.group_len_max() as u64);
-        let ahead = self.ready.load(Ordering::SeqCst) - self.current.load(Ordering::SeqCst);
-        let here = segment.saturating_sub(self.offset.load(Ordering::SeqCst));
-        let here = here.saturating_sub(self.group_len_max() as u64);
-        let padding = (queue.pending.len() as u64 + 3) * BLOCK as u64;
-        let taken = queue.queued_len as u64 + padding + texts_len;
-        let room = (ahead * usable + here).saturating_sub(taken);
-        let full = self.is_full.load(Ordering::SeqCst);
-        match lane {
-            Lane::Birth => {
-                !full
-                    && room > (segment / 4).max(4 * UNIT_LEN_MAX)
-                    && queue.queued_len < QUEUED_LEN_MAX
-            }
-            Lane::Redeem => {
-                room > (segment / 8).max(3 * UNIT_LEN_MAX)
-                    && queue.queued_len < QUEUED_LEN_MAX / 4 * 5
-            }
-            Lane::Clean => {
-                room > (segment / 16).max(2 * UNIT_LEN_MAX)
-                    && queue.queued_len < QUEUED_LEN_MAX / 4 * 5
-            }
-            Lane::Kill => room > UNIT_LEN_MAX && queue.queued_len < QUEUED_LEN_MAX / 2 * 3,
+    fn room(&self) -> Room {
+        Room {
+            segment_len: self.segment_len as u64,
+            ahead: self.ready.load(Ordering::SeqCst) - self.current.load(Ordering::SeqCst),
+            offset: self.offset.load(Ordering::SeqCst),
+            is_full: self.is_full.load(Ordering::SeqCst),
         }
     }
-}
 
-impl Queue {
-    /// Encodes `records` into the group at the back, or a new one: a unit never crosses groups.
-    fn enqueue(
-        &mut self,
-        records: &[Record],
-        group_len_max: usize,
-        new_group: impl FnOnce() -> Arc<Group>,
-    ) -> Appended {
-        let first = self.next;
-        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        self.next = Lsn(first.0 + u64::from(count));
-        let mut unit = None;
-        if let Some(back) = self.pending.back_mut() {
-            let before = back.bytes.len();
-            for record in records {
-                record.encode(&mut back.bytes);
-            }
-            if back.bytes.len() <= group_len_max {
-                back.count += count;
-                self.queued_len += back.bytes.len() - before;
-                return Appended { first, group: Some(Arc::clone(&back.group)) };
-            }
-            unit = Some(back.bytes.split_off(before));
-        }
-        let mut bytes = Vec::with_capacity(BLOCK);
-        bytes.resize(HEAD_LEN, 0);
-        match unit {
-            Some(unit) => bytes.extend_from_slice(&unit),
-            None => records.iter().for_each(|record| record.encode(&mut bytes)),
-        }
-        self.queued_len += bytes.len();
-        let group = new_group();
-        self.pending.push_back(Pending { bytes, first, count, group: Arc::clone(&group) });
-        Appended { first, group: Some(group) }
+    fn new_group(&self) -> Arc<Group> {
+        Group::new(Weak::<Log>::clone(&self.me) as Weak<dyn Committer>)
     }
 }
 
@@ -545,25 +258,15 @@ impl Journal for Arc<Log> {
         now: Timestamp,
     ) -> Result<Appended, StoreError> {
         let texts_len = records.iter().map(|record| record.text_len() as u64).sum();
-        let mut queue = lock(&self.queue);
-        if queue.is_closed {
-            return Err(StoreError::Closed);
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let mut frames = FRAMES.take();
+        frames.clear();
+        records.iter().for_each(|record| record.encode(&mut frames));
+        let appended = self.enqueue(&frames, count, lane, now, texts_len);
+        if frames.capacity() <= FRAMES_LEN_MAX {
+            FRAMES.set(frames);
         }
-        if queue.state == State::ReadOnly {
-            return Err(StoreError::ReadOnly);
-        }
-        if !self.has_room(lane, &queue, texts_len) {
-            return Err(StoreError::Busy);
-        }
-        queue.high_water = queue.high_water.max(now);
-        queue.is_held &= lane == Lane::Clean;
-        let committer: Weak<dyn Committer> = Weak::<Log>::clone(&self.me);
-        let appended = queue.enqueue(records, self.group_len_max(), || Group::new(committer));
-        if self.may_take(&queue) && std::mem::take(&mut queue.writer_sleeps) {
-            drop(queue);
-            self.work.notify_one();
-        }
-        Ok(appended)
+        appended
     }
 
     fn published(&self) -> Lsn {
@@ -575,20 +278,14 @@ impl Journal for Arc<Log> {
         if lsn <= Log::published(self) {
             return None;
         }
-        let in_flight = queue.in_flight.as_ref().filter(|(last, _)| lsn <= *last);
-        if let Some((_, group)) = in_flight {
-            return Some(Arc::clone(group));
-        }
-        let last = |p: &Pending| Lsn(p.first.0 + u64::from(p.count) - 1);
-        if let Some(pending) = queue.pending.iter().find(|p| lsn <= last(p)) {
-            let group = Arc::clone(&pending.group);
+        if let Some(group) = queue.group_of(lsn) {
             if queue.is_held {
                 self.wake_writer(queue);
             }
             return Some(group);
         }
         // Its group failed: nothing that depends on it may be acknowledged.
-        let group = Group::new(Weak::<Log>::clone(&self.me) as Weak<dyn Committer>);
+        let group = self.new_group();
         group.settle(&Err(StoreError::ReadOnly));
         Some(group)
     }
@@ -603,25 +300,24 @@ impl Log {
     pub(crate) fn published(&self) -> Lsn {
         Lsn(self.published.load(Ordering::SeqCst))
     }
-}
 
-impl Committer for Log {
-    fn lead(&self) {
-        let lead = std::panic::AssertUnwindSafe(|| match self.device.try_lock() {
-            // One group and no more: the one that this waiter is in, or one before it. What queues
-            // up meanwhile is the writer's.
-            Ok(mut device) => self.commit_one(&mut device),
-            Err(_) => None,
-        });
-        match std::panic::catch_unwind(lead) {
-            Ok(settled) => {
-                for (group, outcome) in settled.unwrap_or_default() {
-                    group.settle(&outcome);
-                }
-            }
-            Err(_) => {
-                self.fail_and_settle(&Arc::new(io::Error::other("a leader panicked")));
-            }
+    fn enqueue(
+        &self,
+        frames: &[u8],
+        count: u32,
+        lane: Lane,
+        now: Timestamp,
+        texts_len: u64,
+    ) -> Result<Appended, StoreError> {
+        let mut queue = lock(&self.queue);
+        queue.admit(lane, &self.room(), texts_len)?;
+        queue.high_water = queue.high_water.max(now);
+        queue.is_held &= lane == Lane::Clean;
+        let appended = queue.enqueue(frames, count, || self.new_group());
+        if queue.may_take() && std::mem::take(&mut queue.writer_sleeps) {
+            drop(queue);
+            self.work.notify_one();
         }
+        Ok(appended)
     }
 }

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::core::{Appended, Core, Journal, Lane};
+use super::group::Group;
 use super::high_water::HighWater;
 use super::record::Record;
-use super::ticket::{Group, Ticket};
+use super::ticket::Ticket;
 use super::{
     Find, Listing, Lsn, Near, Outcome, Page, Seq, Stats, Store, StoreError, Swept, TokenView, Verb,
 };

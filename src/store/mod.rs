@@ -16,6 +16,7 @@ mod follower;
 pub mod fuzzing;
 #[cfg(any(test, fuzzing))]
 mod fuzzing_table;
+mod group;
 mod high_water;
 mod issue;
 mod keeper;
@@ -30,6 +31,7 @@ pub mod models;
 mod opening;
 mod packed;
 mod put;
+mod queue;
 mod record;
 mod recovery;
 mod redeem;
@@ -47,6 +49,7 @@ mod ticket;
 mod used;
 mod verb;
 mod view;
+mod writer;
 
 pub use checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
 pub use code::{CODE_BODY_LEN_MAX, CODES_OF_PAIR_MAX};

@@ -5,9 +5,10 @@ use std::future::Future;
 use std::sync::{Arc, Weak};
 
 use super::core::{Appended, Core, Journal, Lane};
+use super::group::{Committer, Group};
 use super::high_water::HighWater;
 use super::record::Record;
-use super::ticket::{Committer, Group, Ticket};
+use super::ticket::Ticket;
 use super::{
     Find, Listing, Lsn, Near, Outcome, Page, Seq, Stats, Store, StoreError, Swept, TokenView, Verb,
 };

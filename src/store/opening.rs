@@ -358,7 +358,7 @@ impl Journal for Pen {
         Lsn(u64::MAX)
     }
 
-    fn group_of(&self, _: Lsn) -> Option<Arc<super::ticket::Group>> {
+    fn group_of(&self, _: Lsn) -> Option<Arc<super::group::Group>> {
         None
     }
 

@@ -7,89 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::StoreError;
+use super::group::{Group, Place};
 use crate::sync::thread::{self, Thread};
-use crate::sync::{Condvar, Mutex, PoisonError};
-
-/// Whoever commits groups: it can be woken, and a waiting thread may do its work.
-pub(crate) trait Committer: Send + Sync {
-    /// Commits what is queued, on this thread, if nobody else is committing.
-    fn lead(&self);
-}
-
-/// A commit group: all of it becomes durable at once, or none.
-pub(crate) struct Group {
-    state: Mutex<State>,
-    settled: Condvar,
-    committer: std::sync::Weak<dyn Committer>,
-}
-
-#[derive(Default)]
-struct State {
-    outcome: Option<Result<(), StoreError>>,
-    wakers: Vec<Waker>,
-}
-
-impl Group {
-    pub(crate) fn new(committer: std::sync::Weak<dyn Committer>) -> Arc<Group> {
-        Arc::new(Group { state: Mutex::default(), settled: Condvar::new(), committer })
-    }
-
-    /// Says what became of the group and wakes everyone who waits for it. The first word counts.
-    pub(crate) fn settle(&self, outcome: &Result<(), StoreError>) {
-        let wakers = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.outcome.get_or_insert_with(|| outcome.clone());
-            std::mem::take(&mut state.wakers)
-        };
-        self.settled.notify_all();
-        for waker in wakers {
-            // A waker is foreign code: its panic must not take the committer down.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
-        }
-    }
-
-    fn outcome(&self) -> Option<Result<(), StoreError>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
-    }
-
-    /// Waits on this thread, and commits by itself when nobody else does.
-    fn wait(&self) -> Result<(), StoreError> {
-        if let Some(outcome) = self.outcome() {
-            return outcome;
-        }
-        if let Some(committer) = self.committer.upgrade() {
-            committer.lead();
-        }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match &state.outcome {
-                Some(outcome) => return outcome.clone(),
-                None => {
-                    state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &state.outcome {
-            Some(outcome) => Poll::Ready(outcome.clone()),
-            None => {
-                if !state.wakers.iter().any(|w| w.will_wake(cx.waker())) {
-                    state.wakers.push(cx.waker().clone());
-                }
-                Poll::Pending
-            }
-        }
-    }
-}
 
 type Slow<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 enum Progress<T, E> {
     Decided(Option<Result<T, E>>),
-    Committing(Arc<Group>, Option<Result<T, E>>),
+    Committing(Arc<Group>, Place, Option<Result<T, E>>),
     Slow(Slow<T, E>),
 }
 
@@ -109,13 +34,13 @@ impl<T, E> Ticket<T, E> {
     }
 
     pub(crate) fn committing(group: Arc<Group>, answer: Result<T, E>) -> Ticket<T, E> {
-        Ticket { progress: Progress::Committing(group, Some(answer)) }
+        Ticket { progress: Progress::Committing(group, Place::default(), Some(answer)) }
     }
 
     /// The answer where it is decided already, durable or not.
     pub(crate) fn decided(&self) -> Option<&Result<T, E>> {
         match &self.progress {
-            Progress::Decided(answer) | Progress::Committing(_, answer) => answer.as_ref(),
+            Progress::Decided(answer) | Progress::Committing(_, _, answer) => answer.as_ref(),
             Progress::Slow(_) => None,
         }
     }
@@ -135,8 +60,8 @@ impl<T: Send + 'static, E: From<StoreError> + Send + 'static> Ticket<T, E> {
     ) -> Ticket<U, F> {
         match self.progress {
             Progress::Decided(answer) => Ticket { progress: Progress::Decided(answer.map(f)) },
-            Progress::Committing(group, answer) => {
-                Ticket { progress: Progress::Committing(group, answer.map(f)) }
+            Progress::Committing(group, place, answer) => {
+                Ticket { progress: Progress::Committing(group, place, answer.map(f)) }
             }
             Progress::Slow(future) => Ticket::slow(async move { f(future.await) }),
         }
@@ -152,7 +77,7 @@ impl<T: Send + 'static, E: From<StoreError> + Send + 'static> Ticket<T, E> {
     pub fn wait(self) -> Result<T, E> {
         match self.progress {
             Progress::Decided(answer) => answer.unwrap_or_else(|| Err(StoreError::Closed.into())),
-            Progress::Committing(group, answer) => {
+            Progress::Committing(group, _, answer) => {
                 group.wait()?;
                 answer.unwrap_or_else(|| Err(StoreError::Closed.into()))
             }
@@ -168,7 +93,7 @@ impl<T: Unpin, E: From<StoreError> + Unpin> Future for Ticket<T, E> {
         let answered_before = || Err(StoreError::Closed.into());
         match &mut self.get_mut().progress {
             Progress::Decided(answer) => Poll::Ready(answer.take().unwrap_or_else(answered_before)),
-            Progress::Committing(group, answer) => match group.poll(cx) {
+            Progress::Committing(group, place, answer) => match group.poll(cx, place) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(())) => Poll::Ready(answer.take().unwrap_or_else(answered_before)),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),

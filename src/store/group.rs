@@ -1,0 +1,141 @@
+//! A commit group: what becomes durable at once, and who waits for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+
+use super::StoreError;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many threads a woken thread wakes in turn. The writer wakes one: waking a thread is a call to
+/// the system, and waking hundreds would keep it from the next group.
+const WOKEN_BY_EACH: usize = 4;
+
+const PENDING: u64 = 0;
+const COMMITTED: u64 = 1;
+const FAILED: u64 = 2;
+
+/// Whoever commits groups: a waiting thread may do its work.
+pub(crate) trait Committer: Send + Sync {
+    /// Commits what is queued, on this thread, if nobody else is committing.
+    fn lead(&self);
+}
+
+/// A commit group: all of it becomes durable at once, or none.
+pub(crate) struct Group {
+    /// Read without the lock: whoever is woken needs nothing else.
+    state: AtomicU64,
+    waiting: Mutex<Waiting>,
+    committer: Weak<dyn Committer>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    error: Option<StoreError>,
+    wakers: Vec<Waker>,
+    threads: Vec<Thread>,
+}
+
+/// Where the waker of one ticket stands, so that polling again looks at no other.
+#[derive(Default)]
+pub(crate) struct Place(Option<usize>);
+
+impl Group {
+    pub(crate) fn new(committer: Weak<dyn Committer>) -> Arc<Group> {
+        Arc::new(Group { state: AtomicU64::new(PENDING), waiting: Mutex::default(), committer })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what became of the group and wakes everyone who waits for it. The first word counts.
+    pub(crate) fn settle(&self, outcome: &Result<(), StoreError>) {
+        let (wakers, first) = {
+            let mut waiting = self.lock();
+            if self.state.load(Ordering::SeqCst) != PENDING {
+                return;
+            }
+            waiting.error = outcome.as_ref().err().cloned();
+            let state = if outcome.is_ok() { COMMITTED } else { FAILED };
+            self.state.store(state, Ordering::SeqCst);
+            (std::mem::take(&mut waiting.wakers), waiting.threads.first().cloned())
+        };
+        if let Some(first) = first {
+            first.unpark();
+        }
+        for waker in wakers {
+            // A waker is foreign code: its panic must not take the committer down.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+
+    fn outcome(&self) -> Option<Result<(), StoreError>> {
+        match self.state.load(Ordering::SeqCst) {
+            PENDING => None,
+            COMMITTED => Some(Ok(())),
+            _ => Some(Err(self.lock().error.clone().unwrap_or(StoreError::Closed))),
+        }
+    }
+
+    /// Waits on this thread, and commits by itself when nobody else does.
+    pub(crate) fn wait(&self) -> Result<(), StoreError> {
+        if let Some(outcome) = self.outcome() {
+            return outcome;
+        }
+        if let Some(committer) = self.committer.upgrade() {
+            committer.lead();
+        }
+        let place = {
+            let mut waiting = self.lock();
+            let place = waiting.threads.len();
+            if self.state.load(Ordering::SeqCst) == PENDING {
+                waiting.threads.push(thread::current());
+            }
+            place
+        };
+        loop {
+            if let Some(outcome) = self.outcome() {
+                self.wake_next(place);
+                return outcome;
+            }
+            thread::park();
+        }
+    }
+
+    /// Wakes the threads that count on the one at `place`. One that never registered counts for
+    /// nobody: its place is behind the last.
+    fn wake_next(&self, place: usize) {
+        let first = place.saturating_mul(WOKEN_BY_EACH) + 1;
+        let next: Vec<Thread> = {
+            let waiting = self.lock();
+            waiting.threads.iter().skip(first).take(WOKEN_BY_EACH).cloned().collect()
+        };
+        next.iter().for_each(Thread::unpark);
+    }
+
+    pub(crate) fn poll(
+        &self,
+        cx: &mut Context<'_>,
+        place: &mut Place,
+    ) -> Poll<Result<(), StoreError>> {
+        if let Some(outcome) = self.outcome() {
+            return Poll::Ready(outcome);
+        }
+        let mut waiting = self.lock();
+        if self.state.load(Ordering::SeqCst) != PENDING {
+            drop(waiting);
+            return self.outcome().map_or(Poll::Pending, Poll::Ready);
+        }
+        match place.0.and_then(|place| waiting.wakers.get_mut(place)) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => {
+                place.0 = Some(waiting.wakers.len());
+                waiting.wakers.push(cx.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+}

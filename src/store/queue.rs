@@ -1,0 +1,222 @@
+//! What waits for the disk: units in the order of their positions, packed into groups, and the groups
+//! of the write that is under way.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::core::{Appended, Lane};
+use super::group::Group;
+use super::segment::{BLOCK, HEAD_LEN};
+use super::{Lsn, StoreError};
+use crate::time::Timestamp;
+
+/// Births are refused while more bytes than this wait for the disk; redeems and kills later.
+const QUEUED_LEN_MAX: usize = 16 * 1024 * 1024;
+/// Room that the lanes leave to each other, at least, in bytes.
+const UNIT_LEN_MAX: u64 = 4 * 1024;
+/// The most bytes of groups that one write takes, so that no waiter waits for much more than its own.
+const WRITE_LEN_MAX: usize = 1024 * 1024;
+/// Buffers of written groups that are kept for the next ones.
+const SPARE_MAX: usize = 8;
+
+pub(super) struct Queue {
+    pending: VecDeque<Pending>,
+    /// The groups of the write under way and their last positions.
+    in_flight: Vec<(Lsn, Arc<Group>)>,
+    next: Lsn,
+    queued_len: usize,
+    spare: Vec<Vec<u8>>,
+    group_len_max: usize,
+    pub(super) high_water: Timestamp,
+    pub(super) state: State,
+    pub(super) is_closed: bool,
+    /// Whether the writer lets the cleaner's records gather.
+    pub(super) is_held: bool,
+    /// Whether the writer sleeps and must be woken.
+    pub(super) writer_sleeps: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    ReadOnly,
+}
+
+pub(super) struct Pending {
+    /// Room for the head, then record frames.
+    pub(super) bytes: Vec<u8>,
+    pub(super) first: Lsn,
+    pub(super) count: u32,
+    pub(super) group: Arc<Group>,
+}
+
+impl Pending {
+    pub(super) fn last(&self) -> Lsn {
+        Lsn(self.first.0 + u64::from(self.count) - 1)
+    }
+
+    pub(super) fn padded_len(&self) -> usize {
+        self.bytes.len().next_multiple_of(BLOCK)
+    }
+}
+
+/// Where the log stands, as far as room is concerned.
+pub(super) struct Room {
+    pub(super) segment_len: u64,
+    /// Segments that are ready behind the one in use.
+    pub(super) ahead: u64,
+    /// Where the next group goes in the segment in use.
+    pub(super) offset: u64,
+    /// Whether the log holds as many bytes as it may.
+    pub(super) is_full: bool,
+}
+
+impl Queue {
+    pub(super) fn new(next: Lsn, high_water: Timestamp, group_len_max: usize) -> Queue {
+        Queue {
+            pending: VecDeque::new(),
+            in_flight: Vec::new(),
+            next,
+            queued_len: 0,
+            spare: Vec::new(),
+            group_len_max,
+            high_water,
+            state: State::Open,
+            is_closed: false,
+            is_held: false,
+            writer_sleeps: false,
+        }
+    }
+
+    /// Position of the last record that was enqueued.
+    pub(super) fn tail(&self) -> Lsn {
+        Lsn(self.next.0 - 1)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Puts the frames of `count` records into the group at the back, or a new one: a unit never
+    /// crosses groups.
+    pub(super) fn enqueue(
+        &mut self,
+        frames: &[u8],
+        count: u32,
+        new_group: impl FnOnce() -> Arc<Group>,
+    ) -> Appended {
+        let first = self.next;
+        self.next = Lsn(first.0 + u64::from(count));
+        self.queued_len += frames.len();
+        if let Some(back) = self.pending.back_mut()
+            && back.bytes.len() + frames.len() <= self.group_len_max
+        {
+            back.bytes.extend_from_slice(frames);
+            back.count += count;
+            return Appended { first, group: Some(Arc::clone(&back.group)) };
+        }
+        let mut bytes = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK));
+        bytes.resize(HEAD_LEN, 0);
+        bytes.extend_from_slice(frames);
+        self.queued_len += HEAD_LEN;
+        let group = new_group();
+        self.pending.push_back(Pending { bytes, first, count, group: Arc::clone(&group) });
+        Appended { first, group: Some(group) }
+    }
+
+    /// Whether the writer may take the oldest group.
+    pub(super) fn may_take(&self) -> bool {
+        let is_long = |pending: &Pending| pending.bytes.len() >= self.group_len_max / 2;
+        match self.pending.len() {
+            0 => false,
+            1 => !self.is_held || self.pending.front().is_some_and(is_long),
+            _ => true,
+        }
+    }
+
+    /// Takes what goes to the disk in one write: the oldest group, and those behind it while they
+    /// have room in the same segment, of which `here` bytes are left and which has `whole` when it
+    /// is new.
+    pub(super) fn take(&mut self, here: usize, whole: usize) -> Vec<Pending> {
+        let mut batch: Vec<Pending> = Vec::new();
+        let mut room = here;
+        while self.may_take()
+            && let Some(padded) = self.pending.front().map(Pending::padded_len)
+        {
+            if batch.is_empty() {
+                room = if padded > here { whole } else { here }.min(WRITE_LEN_MAX).max(padded);
+            }
+            if padded > room {
+                break;
+            }
+            room -= padded;
+            let Some(pending) = self.pending.pop_front() else { break };
+            self.in_flight.push((pending.last(), Arc::clone(&pending.group)));
+            batch.push(pending);
+        }
+        batch
+    }
+
+    /// What was taken is on disk. Its room counted as taken until now.
+    pub(super) fn written(&mut self, len: usize, buffers: impl Iterator<Item = Vec<u8>>) {
+        self.in_flight.clear();
+        self.queued_len = self.queued_len.saturating_sub(len);
+        for mut buffer in buffers {
+            if self.spare.len() < SPARE_MAX {
+                buffer.clear();
+                self.spare.push(buffer);
+            }
+        }
+    }
+
+    /// Gives up everything that is not on disk, and refuses what comes.
+    pub(super) fn abandon(&mut self) -> Vec<Arc<Group>> {
+        self.state = State::ReadOnly;
+        self.queued_len = 0;
+        let in_flight = std::mem::take(&mut self.in_flight).into_iter().map(|(_, group)| group);
+        let pending = std::mem::take(&mut self.pending).into_iter().map(|pending| pending.group);
+        in_flight.chain(pending).collect()
+    }
+
+    /// The group that holds `lsn`, being written or still pending.
+    pub(super) fn group_of(&self, lsn: Lsn) -> Option<Arc<Group>> {
+        let in_flight = self.in_flight.iter().find(|(last, _)| lsn <= *last);
+        let pending = || self.pending.iter().find(|pending| lsn <= pending.last());
+        let group = in_flight.map(|(_, group)| group);
+        group.or_else(|| pending().map(|pending| &pending.group)).cloned()
+    }
+
+    /// Whether a unit of `lane` may be queued so that every queued group finds its place: births
+    /// are refused first, kills last. A segment may end in a rest that is too short for the next
+    /// group, so it counts as shorter by the longest one. `texts_len` is what the unit may have over
+    /// [`UNIT_LEN_MAX`].
+    pub(super) fn admit(&self, lane: Lane, room: &Room, texts_len: u64) -> Result<(), StoreError> {
+        if self.is_closed {
+            return Err(StoreError::Closed);
+        }
+        if self.state == State::ReadOnly {
+            return Err(StoreError::ReadOnly);
+        }
+        let (segment, longest) = (room.segment_len, self.group_len_max as u64);
+        let usable = (segment - BLOCK as u64).saturating_sub(longest);
+        let here = segment.saturating_sub(room.offset).saturating_sub(longest);
+        let groups = self.pending.len() + self.in_flight.len();
+        let padding = (groups as u64 + 3) * BLOCK as u64;
+        let taken = self.queued_len as u64 + padding + texts_len;
+        let left = (room.ahead * usable + here).saturating_sub(taken);
+        let (part, units, queued_max) = match lane {
+            Lane::Birth => (4, 4, QUEUED_LEN_MAX),
+            Lane::Redeem => (8, 3, QUEUED_LEN_MAX / 4 * 5),
+            Lane::Clean => (16, 2, QUEUED_LEN_MAX / 4 * 5),
+            Lane::Kill => (u64::MAX, 1, QUEUED_LEN_MAX / 2 * 3),
+        };
+        let has_room = left > (segment / part).max(units * UNIT_LEN_MAX)
+            && self.queued_len < queued_max
+            && !(room.is_full && lane == Lane::Birth);
+        if has_room { Ok(()) } else { Err(StoreError::Busy) }
+    }
+}
