@@ -31,8 +31,14 @@ const GONE_STEP_MAX: usize = 1_024;
 const STEP_LEN: usize = 512 * 1024;
 /// How long a cold read waits for a checkpoint that is being rebuilt.
 const READ_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long the follower sleeps when there is nothing to do.
+/// How long the follower sleeps when there is nothing to do, and lets a step gather.
 const IDLE: Duration = Duration::from_millis(20);
+/// A step is worth its cost from so many records on.
+const STEP_RECORDS_MIN: u64 = 4_096;
+/// The follower rests this many times as long as it works, so that callers have the processor; less
+/// the more it is behind, and not at all from so many records on.
+const REST_MAX: f64 = 3.0;
+const BEHIND_RECORDS_MAX: u64 = 512 * 1024;
 /// How often the checkpoint is hardened and rid of expired regions.
 const HARDEN_EVERY: Duration = Duration::from_secs(5);
 const REGIONS_DROPPED_MAX: usize = 16;
@@ -207,6 +213,8 @@ pub(crate) struct Follower {
     pub(crate) reads: Receiver<ColdRead>,
     pub(crate) wakes: Receiver<()>,
     pub(crate) gone: Receiver<Record>,
+    /// Whether the last step left some of them.
+    pub(crate) has_more_gone: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) state: Arc<FollowerState>,
     /// Until the table holds this much, a token that it lacks may still be in the log.
@@ -227,7 +235,9 @@ impl Follower {
         let mut hardened = Instant::now();
         loop {
             let stopping = self.state.is_stopping.load(Ordering::SeqCst);
+            let begun = Instant::now();
             let step = self.step();
+            let took = begun.elapsed();
             self.serve();
             let worked = match step {
                 Ok(worked) => worked,
@@ -256,10 +266,25 @@ impl Follower {
                     self.lose(&error);
                 }
             }
-            if !worked {
-                self.waiting.extend(either(&self.reads, &self.wakes, IDLE));
+            if let Some(rest) = self.rest(took).filter(|_| !stopping) {
+                self.waiting.extend(either(&self.reads, &self.wakes, rest));
+                self.serve();
             }
         }
+    }
+
+    /// How long to leave the processor to others after a step that took so long. A read or a wake-up
+    /// ends it.
+    fn rest(&self, took: Duration) -> Option<Duration> {
+        let behind = self.log.published().0.saturating_sub(self.state.applied().0);
+        let is_urgent = !self.state.is_whole() || behind >= BEHIND_RECORDS_MAX;
+        if self.has_more_gone || (is_urgent && behind > 0) {
+            return None;
+        }
+        if behind < STEP_RECORDS_MIN {
+            return Some(IDLE);
+        }
+        Some(took.mul_f64(REST_MAX * (1.0 - behind as f64 / BEHIND_RECORDS_MAX as f64)).min(IDLE))
     }
 
     /// Applies the next part of what is published, and what was swept; `false` if there is none.
@@ -269,6 +294,7 @@ impl Follower {
             return Err(CheckpointError::Damaged("it could not be opened"));
         };
         let mut gone: Vec<Record> = self.gone.try_iter().take(GONE_STEP_MAX).collect();
+        self.has_more_gone = gone.len() == GONE_STEP_MAX;
         if let Some(mark) = gone.iter().filter_map(dead_by).max()
             && let Err(error) = self.log.keep_time(mark)
         {

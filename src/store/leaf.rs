@@ -6,6 +6,9 @@ use super::Lsn;
 
 /// The longest value, in bytes.
 const LEAF_LEN_MAX: usize = 16 * 1024;
+/// So long are the parts of a leaf that is split.
+const FILL_LEN: usize = LEAF_LEN_MAX / 8 * 7;
+const HEAD_LEN: usize = 6;
 
 /// The rows of one value: identifier, position of the record, bare record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,18 +62,31 @@ impl Leaf {
         rest.is_empty().then_some(Leaf { rows })
     }
 
-    pub(super) fn len(&self) -> usize {
-        6 + self.rows.iter().map(|(id, (_, r))| 12 + id.len() + r.len()).sum::<usize>()
+    pub(super) fn row_count(&self) -> u32 {
+        u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
     }
 
-    /// The upper half, once the leaf is too long for one value.
-    pub(super) fn split(&mut self) -> Option<Leaf> {
-        if self.len() <= LEAF_LEN_MAX || self.rows.len() < 2 {
-            return None;
+    /// Its parts, each short enough for one value; itself where that is one.
+    pub(super) fn split(mut self) -> Vec<Leaf> {
+        let row_len = |id: &Vec<u8>, record: &Vec<u8>| 12 + id.len() + record.len();
+        let len: usize = self.rows.iter().map(|(id, (_, record))| row_len(id, record)).sum();
+        if HEAD_LEN + len <= LEAF_LEN_MAX {
+            return vec![self];
         }
-        // Identifiers mostly count up: leaving the lower leaf nearly full wastes least.
-        let at = (self.rows.len() * 7 / 8).max(1);
-        let key = self.rows.keys().nth(at).cloned()?;
-        Some(Leaf { rows: self.rows.split_off(&key) })
+        let mut parts = Vec::new();
+        let mut part = Leaf::default();
+        let mut part_len = HEAD_LEN;
+        // Identifiers mostly count up: leaving all but the last nearly full wastes least.
+        while let Some((id, (lsn, record))) = self.rows.pop_first() {
+            let row_len = row_len(&id, &record);
+            if part_len + row_len > FILL_LEN && !part.rows.is_empty() {
+                parts.push(std::mem::take(&mut part));
+                part_len = HEAD_LEN;
+            }
+            part_len += row_len;
+            part.rows.insert(id, (lsn, record));
+        }
+        parts.push(part);
+        parts
     }
 }

@@ -217,6 +217,7 @@ impl Opening<'_> {
             reads: read_requests,
             wakes,
             gone: gone_rows,
+            has_more_gone: false,
             clock: Arc::clone(&self.options.clock),
             state,
             whole_from,

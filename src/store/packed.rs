@@ -6,10 +6,8 @@
 //! summaries, so a leaf that is missing, old or foreign is noticed before anything in its region is
 //! believed. All of a step (leaves, summaries, position) is one batch.
 
-use std::collections::BTreeMap;
-
 use super::Lsn;
-use super::checkpoint::{Change, Checkpoint, CheckpointError};
+use super::checkpoint::{Change, Checkpoint, CheckpointError, KeyValue};
 use super::core::HORIZON_SLACK_SECS;
 use super::leaf::Leaf;
 use super::record::{Record, StampRow, TokenRow};
@@ -24,6 +22,8 @@ const TOKEN_CLASS: u8 = 0x10;
 const TOKEN_CLASS_END: u8 = 0x40;
 /// Everything from here on is held in memory and loaded at open.
 const RESIDENT_CLASS: u8 = 0x40;
+/// About the longest of the hot records, without frame.
+const BARE_LEN: usize = 256;
 /// Identifiers of one part: 2^16 numbers of each of the 64 shards.
 const PART_BITS: u32 = 22;
 /// Why something is not as it was written.
@@ -271,14 +271,21 @@ impl Packed {
         upto: Lsn,
         changes: Vec<RowChange>,
     ) -> Result<(), CheckpointError> {
+        let mut rows: Vec<ChangedRow> = changes.into_iter().map(ChangedRow::of).collect();
+        // Stable: of the changes of one row the last counts, as it is inserted last.
+        rows.sort_by(|a, b| a.place().cmp(&b.place()));
         let mut step = Step::default();
-        for change in changes {
-            let (record, put) = match change {
-                RowChange::Put(lsn, record) => (record, Some(lsn)),
-                RowChange::Remove(record) => (record, None),
-            };
-            let (region, id) = address(&record);
-            self.change(&mut step, region, id, put.map(|lsn| (lsn, record)))?;
+        while let Some(greatest) = rows.last() {
+            let region = greatest.region;
+            let low = region.prefix();
+            let key = [low.as_slice(), greatest.id.as_slice()].concat();
+            let stored = self.table.last_up_to(&low, &key)?;
+            // No leaf begins between the one that was found and the greatest row, so all rows from
+            // its key on are its own; where none was found, all that are left of the region.
+            let first = stored.as_ref().and_then(|(key, _)| key.strip_prefix(low.as_slice()));
+            let from = (region, first.unwrap_or(&[]));
+            let its_own = rows.split_off(rows.partition_point(|row| row.place() < from));
+            step.merge(region, stored, its_own)?;
         }
         self.finish(step, upto.max(self.position))
     }
@@ -358,80 +365,27 @@ impl Packed {
         }
     }
 
-    fn change(
-        &mut self,
-        step: &mut Step,
-        region: Region,
-        id: Vec<u8>,
-        row: Option<(Lsn, Record)>,
-    ) -> Result<(), CheckpointError> {
-        let low = region.prefix();
-        let key = [low.as_slice(), id.as_slice()].concat();
-        let cached = step.leaves.range(low.clone()..=key.clone()).next_back();
-        let cached = cached.map(|(key, _)| key.clone());
-        let stored = self.table.last_up_to(&low, &key)?;
-        let stored_is_nearer = match (&stored, &cached) {
-            (Some((stored, _)), Some(cached)) => stored > cached,
-            (stored, _) => stored.is_some(),
-        };
-        let at = match (stored, cached) {
-            (Some((at, value)), _) if stored_is_nearer => {
-                if !step.leaves.contains_key(&at) {
-                    let leaf = Leaf::decode(&value).ok_or(DOES_NOT_ADD_UP)?;
-                    step.leaves.insert(at.clone(), (region, leaf, Some(value)));
-                }
-                at
-            }
-            (_, Some(at)) => at,
-            _ if row.is_none() => return Ok(()),
-            _ => {
-                step.leaves.insert(key.clone(), (region, Leaf::default(), None));
-                key
-            }
-        };
-        let Some((_, leaf, _)) = step.leaves.get_mut(&at) else { return Ok(()) };
-        match row {
-            Some((lsn, record)) => {
-                let mut bare = Vec::new();
-                record.encode_bare(&mut bare);
-                leaf.rows.insert(id, (lsn, bare));
-            }
-            None => {
-                leaf.rows.remove(&id);
-            }
-        }
-        if let Some(upper) = leaf.split()
-            && let Some(first) = upper.rows.keys().next()
-        {
-            let key = [low.as_slice(), first.as_slice()].concat();
-            step.leaves.insert(key, (region, upper, None));
-        }
-        Ok(())
-    }
-
     /// Writes a step with its summaries and the position.
     fn finish(&mut self, mut step: Step, position: Lsn) -> Result<(), CheckpointError> {
         let mut touched: HashMap<Region, Summary> = HashMap::default();
-        for (key, (region, leaf, was)) in std::mem::take(&mut step.leaves) {
+        for ChangedLeaf { key, region, leaf, was } in std::mem::take(&mut step.leaves) {
+            let value = (!leaf.rows.is_empty()).then(|| leaf.encode());
+            if value.as_ref() == was.as_ref().map(|(bytes, _)| bytes) {
+                continue;
+            }
             let known = self.summaries.get(&region).copied().unwrap_or_default();
             let summary = touched.entry(region).or_insert(known);
-            if let Some(was) = was {
-                summary.toggle(&key, &was);
+            if let Some((bytes, rows)) = was {
+                summary.toggle(&key, &bytes);
                 summary.leaves = summary.leaves.saturating_sub(1);
-                let rows = Leaf::decode(&was).map_or(0, |leaf| leaf.rows.len());
-                summary.rows = summary.rows.saturating_sub(u32::try_from(rows).unwrap_or(0));
-                if leaf.rows.is_empty() {
-                    step.batch.push((key, None));
-                    continue;
-                }
+                summary.rows = summary.rows.saturating_sub(rows);
             }
-            if !leaf.rows.is_empty() {
-                let value = leaf.encode();
-                summary.toggle(&key, &value);
+            if let Some(value) = &value {
+                summary.toggle(&key, value);
                 summary.leaves += 1;
-                summary.rows += u32::try_from(leaf.rows.len()).unwrap_or(0);
-                step.batch.push((key, Some(value)));
+                summary.rows += leaf.row_count();
             }
+            step.batch.push((key, value));
         }
         for region in std::mem::take(&mut step.dropped) {
             touched.insert(region, Summary::default());
@@ -468,15 +422,90 @@ impl Packed {
     }
 }
 
-/// Region, new rows, and the bytes before, where there were any.
-type ChangedLeaf = (Region, Leaf, Option<Vec<u8>>);
+/// A change of one row, by where it lies.
+struct ChangedRow {
+    region: Region,
+    id: Vec<u8>,
+    /// Its record and the position of that; `None` removes it.
+    row: Option<(Lsn, Vec<u8>)>,
+}
+
+impl ChangedRow {
+    fn of(change: RowChange) -> ChangedRow {
+        let (record, lsn) = match change {
+            RowChange::Put(lsn, record) => (record, Some(lsn)),
+            RowChange::Remove(record) => (record, None),
+        };
+        let (region, id) = address(&record);
+        let row = lsn.map(|lsn| {
+            let mut bare = Vec::with_capacity(BARE_LEN);
+            record.encode_bare(&mut bare);
+            (lsn, bare)
+        });
+        ChangedRow { region, id, row }
+    }
+
+    fn place(&self) -> (Region, &[u8]) {
+        (self.region, &self.id)
+    }
+}
+
+/// A leaf after a step, and its bytes and rows before, where there was one.
+struct ChangedLeaf {
+    key: Vec<u8>,
+    region: Region,
+    leaf: Leaf,
+    was: Option<(Vec<u8>, u32)>,
+}
 
 /// The leaves that one batch changes.
 #[derive(Default)]
 struct Step {
-    leaves: BTreeMap<Vec<u8>, ChangedLeaf>,
+    leaves: Vec<ChangedLeaf>,
     dropped: Vec<Region>,
     batch: Vec<Change>,
+}
+
+impl Step {
+    /// Changes rows of one leaf, which is split where it gets too long, or begins one.
+    fn merge(
+        &mut self,
+        region: Region,
+        stored: Option<KeyValue>,
+        changed: Vec<ChangedRow>,
+    ) -> Result<(), CheckpointError> {
+        let (mut leaf, mut stored) = match stored {
+            Some((key, value)) => {
+                let leaf = Leaf::decode(&value).ok_or(DOES_NOT_ADD_UP)?;
+                let rows = leaf.row_count();
+                (leaf, Some((key, (value, rows))))
+            }
+            None => (Leaf::default(), None),
+        };
+        for ChangedRow { id, row, .. } in changed {
+            match row {
+                Some(row) => {
+                    leaf.rows.insert(id, row);
+                }
+                None => {
+                    leaf.rows.remove(&id);
+                }
+            }
+        }
+        for leaf in leaf.split() {
+            let key_of_first = || {
+                let first = leaf.rows.keys().next().map_or(&[][..], Vec::as_slice);
+                [region.prefix().as_slice(), first].concat()
+            };
+            // The first part stays where the leaf was, whatever its first row is now.
+            let (key, was) = match stored.take() {
+                Some((key, was)) => (key, Some(was)),
+                None => (key_of_first(), None),
+            };
+            self.leaves.push(ChangedLeaf { key, region, leaf, was });
+        }
+        Ok(())
+    }
 }
 
 /// A table of one leaf with the bytes of `value`, and a summary and position that are right for them.
