@@ -57,6 +57,61 @@ laws! {
     the_feed_is_gap_free_and_resumable
     documents_are_put_replaced_and_removed
     the_sweep_takes_what_is_dead_and_nothing_else
+    a_batch_of_issues_is_decided_in_its_order
+    a_batch_of_redeems_answers_each_for_itself
+}
+
+fn a_batch_of_issues_is_decided_in_its_order(bench: &Bench<'_, impl Store>) {
+    let here = pair("reports", "user-1");
+    let policies =
+        [PairPolicy::Unlimited, PairPolicy::Reject, PairPolicy::Replace, PairPolicy::Newest(2)];
+    let (issues, tokens): (Vec<_>, Vec<_>) = policies
+        .into_iter()
+        .map(|policy| match bench.issue_verb(&here, policy, true, bench.store.admission()) {
+            (Verb::Issue(issue), tokens) => (*issue, tokens),
+            (other, _) => panic!("{other:?}"),
+        })
+        .unzip();
+    let batch = bench.store.issue_many(issues);
+    assert_eq!((batch.len(), batch.is_empty()), (4, false));
+    let answers = batch.wait();
+    let issued = |n: usize| matches!(answers[n], Ok(IssueOutcome::Issued { .. }));
+    assert!(issued(0) && issued(2) && issued(3), "{answers:?}");
+    assert!(matches!(answers[1], Ok(IssueOutcome::PairTaken)), "the second sees the first");
+    let lives: Vec<bool> = tokens.iter().map(|tokens| bench.is_live(tokens.access)).collect();
+    assert_eq!(lives, [false, false, true, true]);
+    assert!(bench.store.issue_many(Vec::new()).wait().is_empty());
+}
+
+fn a_batch_of_redeems_answers_each_for_itself(bench: &Bench<'_, impl Store>) {
+    let here = pair("reports", "user-1");
+    let (one, other) = (bench.issue(&here).refresh.unwrap(), bench.issue(&here).refresh.unwrap());
+    let ended = bench.issue(&here);
+    bench.revoke(Target::Family(ended.family));
+    let redeems = [one, other, one, ended.refresh.unwrap()].map(|refresh| {
+        match bench.redeem_verb(refresh, 60, bench.store.admission()).0 {
+            Verb::Redeem(redeem) => *redeem,
+            other => panic!("{other:?}"),
+        }
+    });
+    let answers = futures_of(bench.store.redeem_many(redeems.to_vec()));
+    let found: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert!(matches!(
+        found[..],
+        [
+            RedeemOutcome::Redeemed { .. },
+            RedeemOutcome::Redeemed { .. },
+            RedeemOutcome::Retried { .. },
+            RedeemOutcome::Dead
+        ]
+    ));
+}
+
+/// Awaits a batch, as a task would.
+fn futures_of<T: Send + Unpin + 'static>(
+    batch: mintage::store::Batch<T>,
+) -> Vec<Result<T, mintage::store::StoreError>> {
+    wait(async { Ok::<_, mintage::store::StoreError>(batch.await) }).unwrap()
 }
 
 fn a_token_lives_until_it_expires(bench: &Bench<'_, impl Store>) {

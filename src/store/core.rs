@@ -11,7 +11,7 @@ use super::feed::{Feed, revocation_in};
 use super::group::Group;
 use super::high_water::HighWater;
 use super::record::{DocumentRow, GrantRow, Record, SetRow, StampKind, TokenRow};
-use super::shard::{GrantEntry, Shard, Staged};
+use super::shard::{AsIsMap, GrantEntry, Shard, Staged};
 use super::stamp::{Names, Stamps};
 use super::ticket::Ticket;
 use super::used::Used;
@@ -121,7 +121,7 @@ pub(crate) struct Core<J> {
     pub(crate) rows_walked: AtomicU64,
     shards: Box<[CachePadded<RwLock<Shard>>]>,
     documents: RwLock<Documents>,
-    sets: RwLock<HashMap<u64, SetEntry>>,
+    sets: RwLock<AsIsMap<u64, SetEntry>>,
     denied: RwLock<HashMap<Digest, (Timestamp, Lsn)>>,
     used: RwLock<Used>,
     /// (subject or client, grant), so that listings never scan.
@@ -279,6 +279,15 @@ impl<J: Journal> Core<J> {
         Ok(id)
     }
 
+    /// Whether the durable texts under these identifiers are these.
+    pub(crate) fn are_texts(&self, texts: [(u64, &str); 2]) -> bool {
+        let published = self.journal.published();
+        let sets = read(&self.sets);
+        texts.iter().all(|(id, text)| {
+            sets.get(id).is_some_and(|set| set.lsn <= published && *set.text == **text)
+        })
+    }
+
     /// Notes the sets among `records` that were appended.
     pub(crate) fn note_sets(&self, records: &[Record], appended: &Appended) {
         for (n, record) in records.iter().enumerate() {
@@ -292,7 +301,7 @@ impl<J: Journal> Core<J> {
         }
     }
 
-    pub(crate) fn sets_mut(&self) -> RwLockWriteGuard<'_, HashMap<u64, SetEntry>> {
+    pub(crate) fn sets_mut(&self) -> RwLockWriteGuard<'_, AsIsMap<u64, SetEntry>> {
         write(&self.sets)
     }
 

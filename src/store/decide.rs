@@ -67,6 +67,26 @@ impl<J: Journal> Core<J> {
         })
     }
 
+    /// The identifiers of the texts of an access token; as a rule its family has the same ones.
+    pub(crate) fn texts_of(
+        &self,
+        access: &AccessBirth,
+        family: &FamilyRow,
+        records: &mut Vec<Record>,
+    ) -> Result<(u64, u64), StoreError> {
+        if self.has_texts(family, access) {
+            return Ok((family.scope, family.audience));
+        }
+        let scope = self.intern(&access.scope.to_shared(), records)?;
+        Ok((scope, self.intern(&access.audience, records)?))
+    }
+
+    /// Whether the texts of a family are durable and those of an access token: then they need no
+    /// digest.
+    pub(crate) fn has_texts(&self, family: &FamilyRow, access: &AccessBirth) -> bool {
+        self.are_texts([(family.scope, access.scope.as_str()), (family.audience, &access.audience)])
+    }
+
     pub(crate) fn token_row(
         &self,
         access: &AccessBirth,
@@ -90,8 +110,8 @@ impl<J: Journal> Core<J> {
         })
     }
 
-    pub(crate) fn mint_of(&self, row: &MintRow) -> Mint {
-        Mint {
+    pub(crate) fn mint_of(&self, row: &MintRow) -> Box<Mint> {
+        Box::new(Mint {
             generation: row.generation,
             key_version: row.key_version,
             salt: row.salt,
@@ -101,7 +121,7 @@ impl<J: Journal> Core<J> {
             scope: Scope::from_canonical(self.set_text(row.scope)),
             audience: self.set_text(row.audience),
             tag: row.tag,
-        }
+        })
     }
 }
 

@@ -15,8 +15,9 @@ use super::sled_checkpoint::SledHome;
 use super::superblock::SuperblockFile;
 use super::ticket::Ticket;
 use super::{
-    DiskStorage, Find, Listing, Near, Outcome, Page, Revoke, Seq, Stats, Storage, Store,
-    StoreError, Swept, Target, TokenView, USED_MAX, Verb,
+    Batch, DiskStorage, Find, Issue, IssueOutcome, Listing, Near, Outcome, Page, Redeem,
+    RedeemOutcome, Revoke, Seq, Stats, Storage, Store, StoreError, Swept, Target, TokenView,
+    USED_MAX, Verb, batch,
 };
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::root_key::RootKey;
@@ -241,6 +242,16 @@ impl Store for DurableStore {
             Verb::Put(put) => core.put(put),
         };
         decided.unwrap_or_else(|error| Ticket::ready(Err(error)))
+    }
+
+    fn issue_many(&self, issues: Vec<Issue>) -> Batch<IssueOutcome> {
+        let _gathering = self.inner.log.gather();
+        batch::issue(self, issues)
+    }
+
+    fn redeem_many(&self, redeems: Vec<Redeem>) -> Batch<RedeemOutcome> {
+        let _gathering = self.inner.log.gather();
+        batch::redeem(self, redeems)
     }
 
     fn find(

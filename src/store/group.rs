@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::StoreError;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,8 +19,12 @@ const FAILED: u64 = 2;
 
 /// Whoever commits groups: a waiting thread may do its work.
 pub(crate) trait Committer: Send + Sync {
-    /// Commits what is queued, on this thread, if nobody else is committing.
+    /// Commits what is queued, on this thread, if nobody else is committing; what it leaves is
+    /// somebody's.
     fn lead(&self);
+
+    /// Sees to it that what is queued is committed, by another thread.
+    fn hurry(&self);
 }
 
 /// A commit group: all of it becomes durable at once, or none.
@@ -28,6 +32,8 @@ pub(crate) struct Group {
     /// Read without the lock: whoever is woken needs nothing else.
     state: AtomicU64,
     waiting: Mutex<Waiting>,
+    /// Whether nobody is told yet to commit it: who asked may be about to do it.
+    is_left: AtomicBool,
     committer: Weak<dyn Committer>,
 }
 
@@ -44,11 +50,31 @@ pub(crate) struct Place(Option<usize>);
 
 impl Group {
     pub(crate) fn new(committer: Weak<dyn Committer>) -> Arc<Group> {
-        Arc::new(Group { state: AtomicU64::new(PENDING), waiting: Mutex::default(), committer })
+        Arc::new(Group {
+            state: AtomicU64::new(PENDING),
+            waiting: Mutex::default(),
+            is_left: AtomicBool::new(false),
+            committer,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the group to whoever holds a ticket of it; see [`Group::claim`].
+    pub(crate) fn leave(&self) {
+        self.is_left.store(true, Ordering::SeqCst);
+    }
+
+    /// Whoever does anything with a ticket but wait for it at once has the group committed.
+    pub(crate) fn claim(&self) {
+        if self.is_left.load(Ordering::SeqCst)
+            && self.is_left.swap(false, Ordering::SeqCst)
+            && let Some(committer) = self.committer.upgrade()
+        {
+            committer.hurry();
+        }
     }
 
     /// Says what became of the group and wakes everyone who waits for it. The first word counts.
@@ -86,6 +112,7 @@ impl Group {
             return outcome;
         }
         if let Some(committer) = self.committer.upgrade() {
+            self.is_left.store(false, Ordering::SeqCst);
             committer.lead();
         }
         let place = {
@@ -124,6 +151,7 @@ impl Group {
         if let Some(outcome) = self.outcome() {
             return Poll::Ready(outcome);
         }
+        self.claim();
         let mut waiting = self.lock();
         if self.state.load(Ordering::SeqCst) != PENDING {
             drop(waiting);

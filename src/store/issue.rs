@@ -4,7 +4,7 @@ use super::code::JudgedCode;
 use super::core::{Core, Journal, Lane};
 use super::decide::{Decided, mint_row};
 use super::record::{FamilyRow, GrantRow, Record, TokenRow};
-use super::shard::{GrantEntry, Shard};
+use super::shard::{FamilyEntry, GrantEntry, Shard};
 use super::ticket::Ticket;
 use super::{Issue, IssueOutcome, Lsn, Outcome, PairPolicy, Seq};
 use crate::locator::Digest;
@@ -39,6 +39,11 @@ impl<J: Journal> Core<J> {
         };
 
         let known = shard.pairs.get(&unique).copied();
+        if let Some(grant) = known.and_then(|id| shard.grants.get(&id))
+            && let Some(token) = self.joining(shard, grant, issue, now)
+        {
+            return self.join(shard, token, issue.admission);
+        }
         let (entry, row) = match known.and_then(|id| shard.grants.get(&id)) {
             Some(entry) => (None, entry.state.now.clone()),
             None => {
@@ -93,6 +98,55 @@ impl<J: Journal> Core<J> {
         )
     }
 
+    /// The family of a grant that access tokens without a refresh token share, while it lives.
+    fn base_of<'a>(
+        &self,
+        shard: &'a Shard,
+        grant: &GrantEntry,
+        issue: &Issue,
+        now: Timestamp,
+    ) -> Option<&'a FamilyEntry> {
+        let above = &grant.state.now;
+        let base = shard.families.get(&above.base_family)?;
+        let row = &base.state.now;
+        let lives = !row.dead && now < row.horizon && self.admits(row.admission, grant, above);
+        (shares_base(issue) && lives).then_some(base)
+    }
+
+    /// What most issues of access tokens alone come to: one more in a family that is there already,
+    /// where neither it nor its texts change.
+    fn joining(
+        &self,
+        shard: &Shard,
+        grant: &GrantEntry,
+        issue: &Issue,
+        now: Timestamp,
+    ) -> Option<TokenRow> {
+        let base = self.base_of(shard, grant, issue, now)?;
+        let family = &base.state.now;
+        let admission = self.admission_of(issue);
+        let access = &issue.access;
+        let joins = issue.only_in.is_none_or(|only| only == family.id)
+            && access.expires_at <= family.horizon
+            && self.admits(admission, grant, &grant.state.now)
+            && self.has_texts(family, access);
+        if !joins {
+            return None;
+        }
+        let (scope, audience) = (family.scope, family.audience);
+        self.token_row(access, family, family.generation, admission, scope, audience)
+    }
+
+    fn join(&self, shard: &mut Shard, token: TokenRow, admission: Seq) -> Decided {
+        let family = token.family;
+        let grant = shard.families.get(&family).map_or(0, |family| family.state.now.grant);
+        let outcome = Outcome::Issue(IssueOutcome::Issued { family, grant, admission });
+        let records = [Record::Token(token)];
+        let appended = self.append(&records, Lane::Birth)?;
+        self.note(shard, &records, &appended);
+        Ok(appended.ticket(outcome))
+    }
+
     /// I3: what the request noted, and nothing that was read since.
     fn admission_of(&self, issue: &Issue) -> Seq {
         if planted!(AdmittedAtBirth) { self.admission() } else { issue.admission }
@@ -104,16 +158,9 @@ impl<J: Journal> Core<J> {
         let mut records = Vec::new();
         let scope = self.intern(&issue.access.scope.to_shared(), &mut records)?;
         let audience = self.intern(&issue.access.audience, &mut records)?;
-        // What a code gives can be ended by itself.
-        let shares_base = issue.policy == PairPolicy::Unlimited
-            && issue.refresh.is_none()
-            && issue.code.is_none();
+        let shares_base = shares_base(issue);
         let held = new_grant.as_ref().or_else(|| shard.grants.get(&grant.id));
-        let base = shard.families.get(&grant.base_family).filter(|base| {
-            let row = &base.state.now;
-            let is_admitted = held.is_some_and(|held| self.admits(row.admission, held, &grant));
-            shares_base && !row.dead && now < row.horizon && is_admitted
-        });
+        let base = held.and_then(|held| self.base_of(shard, held, issue, now));
         let mut grant_changed = new_grant.is_some();
         let mut family = match base {
             Some(base) => base.row_with_uses(),
@@ -280,6 +327,12 @@ struct Birth<'a> {
     grant: GrantRow,
     /// Families that the new one pushes out.
     evicted: &'a [u64],
+}
+
+/// Whether an issue belongs in the family that its pair's access tokens share. What a code gives can
+/// be ended by itself.
+fn shares_base(issue: &Issue) -> bool {
+    issue.policy == PairPolicy::Unlimited && issue.refresh.is_none() && issue.code.is_none()
 }
 
 /// The most families that one issue pushes out. A pair has more only after its policy became

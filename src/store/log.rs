@@ -15,15 +15,31 @@ use super::writer::Device;
 use super::{Lsn, StoreError};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::channel::Sender;
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError, thread_local};
 use crate::time::Timestamp;
 
 /// A buffer for frames that has grown beyond this is let go of.
 const FRAMES_LEN_MAX: usize = 64 * 1024;
 
-thread_local! {
+std::thread_local! {
     /// Frames are encoded before the queue is locked.
     static FRAMES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+thread_local! {
+    /// Whether this thread is enqueuing many units, and wakes the writer when it is done.
+    static GATHERS: Cell<bool> = Cell::new(false);
+}
+
+/// While it lives, what this thread enqueues wakes the writer only once a group is full: the rest
+/// goes to the disk together when it is dropped.
+pub(crate) struct Gathering<'a>(&'a Log);
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        GATHERS.with(|gathers| gathers.set(false));
+        self.0.wake_if_needed();
+    }
 }
 
 /// The log of one open store.
@@ -112,6 +128,24 @@ impl Log {
         })
     }
 
+    /// See [`Gathering`].
+    pub(crate) fn gather(&self) -> Gathering<'_> {
+        GATHERS.with(|gathers| gathers.set(true));
+        Gathering(self)
+    }
+
+    /// Wakes the writer if it sleeps over something.
+    pub(super) fn wake_if_needed(&self) {
+        self.wake(lock(&self.queue));
+    }
+
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        if queue.must_wake() {
+            drop(queue);
+            self.work.notify_one();
+        }
+    }
+
     /// Whether this is a copy in a child of the process that opened the log. The files are the
     /// parent's: the child has none of its threads, and must write nothing.
     pub(crate) fn is_forked(&self) -> bool {
@@ -156,16 +190,9 @@ impl Log {
 
     /// Lets the writer have what was held.
     pub(crate) fn release(&self) {
-        self.wake_writer(lock(&self.queue));
-    }
-
-    fn wake_writer(&self, mut queue: MutexGuard<'_, Queue>) {
+        let mut queue = lock(&self.queue);
         queue.is_held = false;
-        let wake = std::mem::take(&mut queue.writer_sleeps);
-        drop(queue);
-        if wake {
-            self.work.notify_one();
-        }
+        self.wake(queue);
     }
 
     /// Drops the first segment from the list; its file may go once this is on disk. What was not
@@ -274,14 +301,12 @@ impl Journal for Arc<Log> {
     }
 
     fn group_of(&self, lsn: Lsn) -> Option<Arc<Group>> {
-        let queue = lock(&self.queue);
+        let mut queue = lock(&self.queue);
         if lsn <= Log::published(self) {
             return None;
         }
         if let Some(group) = queue.group_of(lsn) {
-            if queue.is_held {
-                self.wake_writer(queue);
-            }
+            self.wake(queue);
             return Some(group);
         }
         // Its group failed: nothing that depends on it may be acknowledged.
@@ -312,11 +337,15 @@ impl Log {
         let mut queue = lock(&self.queue);
         queue.admit(lane, &self.room(), texts_len)?;
         queue.high_water = queue.high_water.max(now);
-        queue.is_held &= lane == Lane::Clean;
+        queue.is_wanted |= lane != Lane::Clean;
         let appended = queue.enqueue(frames, count, || self.new_group());
-        if queue.may_take() && std::mem::take(&mut queue.writer_sleeps) {
-            drop(queue);
-            self.work.notify_one();
+        let is_gathering = !queue.has_full_group() && GATHERS.with(Cell::get);
+        if is_gathering || queue.is_left_to_leader() {
+            if let Some(group) = &appended.group {
+                group.leave();
+            }
+        } else {
+            self.wake(queue);
         }
         Ok(appended)
     }

@@ -3,6 +3,7 @@
 //! Every change is one of a few verbs, each atomic: [`Issue`], [`Redeem`], [`Revoke`], [`UseOnce`],
 //! [`Put`] and the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
 
+mod batch;
 mod checkpoint;
 mod code;
 mod core;
@@ -51,6 +52,7 @@ mod verb;
 mod view;
 mod writer;
 
+pub use batch::Batch;
 pub use checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyValue};
 pub use code::{CODE_BODY_LEN_MAX, CODES_OF_PAIR_MAX};
 pub use durable::{DurableOptions, DurableStore};
@@ -122,6 +124,24 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Dropping the ticket neither undoes nor delays anything.
     fn apply(&self, verb: Verb) -> Ticket<Outcome>;
+
+    /// Decides and enqueues many issues, in their order, as one [`Store::apply`] for each would: of
+    /// two on one pair the second sees the first, and each has an answer of its own. They go to the
+    /// disk together as far as they fit a group, and one wait is enough for all.
+    fn issue_many(&self, issues: Vec<Issue>) -> Batch<IssueOutcome>
+    where
+        Self: Sized,
+    {
+        batch::issue(self, issues)
+    }
+
+    /// Decides and enqueues many redeems, in their order; see [`Store::issue_many`].
+    fn redeem_many(&self, redeems: Vec<Redeem>) -> Batch<RedeemOutcome>
+    where
+        Self: Sized,
+    {
+        batch::redeem(self, redeems)
+    }
 
     /// Looks a token up. A hit in memory is ready at once; a miss is read from the checkpoint.
     /// `None` is a token that the store does not know; a failed read is an error, never `None`.

@@ -105,6 +105,8 @@ struct NoCommitter;
 
 impl Committer for NoCommitter {
     fn lead(&self) {}
+
+    fn hurry(&self) {}
 }
 
 fn group() -> Arc<Group> {

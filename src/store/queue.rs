@@ -32,8 +32,20 @@ pub(super) struct Queue {
     pub(super) is_closed: bool,
     /// Whether the writer lets the cleaner's records gather.
     pub(super) is_held: bool,
-    /// Whether the writer sleeps and must be woken.
-    pub(super) writer_sleeps: bool,
+    /// Whether anybody but the cleaner waits for what is pending.
+    pub(super) is_wanted: bool,
+    pub(super) writer: Writer,
+    /// Whether a waiting thread made the last write, and not the writer.
+    pub(super) was_led: bool,
+}
+
+/// What the writer's thread does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    Works,
+    /// It looks again by itself, soon.
+    Dozes,
+    Sleeps,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,7 +96,9 @@ impl Queue {
             state: State::Open,
             is_closed: false,
             is_held: false,
-            writer_sleeps: false,
+            is_wanted: false,
+            writer: Writer::Works,
+            was_led: false,
         }
     }
 
@@ -95,6 +109,11 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Whether a group is complete: another one has begun behind it.
+    pub(super) fn has_full_group(&self) -> bool {
+        self.pending.len() > 1
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -133,9 +152,23 @@ impl Queue {
         let is_long = |pending: &Pending| pending.bytes.len() >= self.group_len_max / 2;
         match self.pending.len() {
             0 => false,
-            1 => !self.is_held || self.pending.front().is_some_and(is_long),
+            1 => !self.is_held || self.is_wanted || self.pending.front().is_some_and(is_long),
             _ => true,
         }
+    }
+
+    /// Whether whoever enqueued something must wake the writer; then it is taken for awake.
+    pub(super) fn must_wake(&mut self) -> bool {
+        let wakes = self.writer != Writer::Works && self.may_take();
+        if wakes {
+            self.writer = Writer::Works;
+        }
+        wakes
+    }
+
+    /// Whether a unit may be left to the thread that is about to wait for it, as the last one was.
+    pub(super) fn is_left_to_leader(&self) -> bool {
+        self.writer == Writer::Dozes && self.was_led
     }
 
     /// Takes what goes to the disk in one write: the oldest group, and those behind it while they
@@ -158,6 +191,7 @@ impl Queue {
             self.in_flight.push((pending.last(), Arc::clone(&pending.group)));
             batch.push(pending);
         }
+        self.is_wanted &= !self.pending.is_empty();
         batch
     }
 
@@ -182,12 +216,15 @@ impl Queue {
         in_flight.chain(pending).collect()
     }
 
-    /// The group that holds `lsn`, being written or still pending.
-    pub(super) fn group_of(&self, lsn: Lsn) -> Option<Arc<Group>> {
+    /// The group that holds `lsn`, being written or still pending. Somebody is about to wait for it.
+    pub(super) fn group_of(&mut self, lsn: Lsn) -> Option<Arc<Group>> {
         let in_flight = self.in_flight.iter().find(|(last, _)| lsn <= *last);
-        let pending = || self.pending.iter().find(|pending| lsn <= pending.last());
-        let group = in_flight.map(|(_, group)| group);
-        group.or_else(|| pending().map(|pending| &pending.group)).cloned()
+        if let Some((_, group)) = in_flight {
+            return Some(Arc::clone(group));
+        }
+        let pending = self.pending.iter().find(|pending| lsn <= pending.last())?;
+        self.is_wanted = true;
+        Some(Arc::clone(&pending.group))
     }
 
     /// Whether a unit of `lane` may be queued so that every queued group finds its place: births

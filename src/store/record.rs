@@ -20,6 +20,8 @@ pub(crate) const FRAME_HEAD_LEN: usize = 8;
 pub(crate) const PAYLOAD_LEN_MAX: usize = 16 * 1024;
 
 const FORMAT: u8 = 1;
+/// The longest frame of the records that are written often.
+const HOT_LEN_MAX: usize = 256;
 
 /// The state of one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,6 +191,7 @@ impl Record {
     /// Appends the frame of this record to `out`.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
+        out.reserve(HOT_LEN_MAX);
         out.extend_from_slice(&[0; FRAME_HEAD_LEN]);
         self.encode_payload(out);
         let len = out.len() - start - FRAME_HEAD_LEN;

@@ -79,10 +79,9 @@ impl<J: Journal> Core<J> {
         let Some(entry) = shard.families.get(&redeem.family) else {
             return Ok(Ticket::ready(Ok(Outcome::Redeem(RedeemOutcome::Dead))));
         };
-        let mut records = Vec::new();
-        let scope = self.intern(&redeem.access.scope.to_shared(), &mut records)?;
-        let audience = self.intern(&redeem.access.audience, &mut records)?;
+        let mut records = Vec::with_capacity(2);
         let mut row = entry.row_with_uses();
+        let (scope, audience) = self.texts_of(&redeem.access, &row, &mut records)?;
         let admission = row.admission.min(redeem.arrival);
         row.redeemed_at = now;
         row.horizon = row.horizon.max(redeem.access.expires_at);

@@ -79,7 +79,9 @@ impl<T> Staged<T> {
     pub(crate) fn put(&mut self, next: T, lsn: Lsn, published: Lsn) {
         self.settle(published);
         let was = (self.seen_from, std::mem::replace(&mut self.now, next));
-        self.before.get_or_insert_default().push_back(was);
+        // As a rule there is one: a family is redeemed once a commit.
+        let first = || Box::new(VecDeque::with_capacity(1));
+        self.before.get_or_insert_with(first).push_back(was);
         self.seen_from = lsn;
         self.lsn = lsn;
     }

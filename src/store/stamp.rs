@@ -45,16 +45,42 @@ impl Names {
     }
 
     fn digest(&self, domain: u8, parts: &[&str]) -> Digest {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&[domain]);
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        let mut out = [0; 16];
-        hasher.finalize_xof().fill(&mut out);
-        Digest(out)
+        // Short names are hashed in one piece: that takes half the time.
+        let mut short = [0; SHORT_LEN];
+        let hash = match join(&mut short, domain, parts) {
+            Some(len) => blake3::keyed_hash(&self.key, short.get(..len).unwrap_or(&[])),
+            None => {
+                let mut hasher = blake3::Hasher::new_keyed(&self.key);
+                hasher.update(&[domain]);
+                for part in parts {
+                    hasher.update(&(part.len() as u64).to_le_bytes());
+                    hasher.update(part.as_bytes());
+                }
+                hasher.finalize()
+            }
+        };
+        Digest(hash.as_bytes().first_chunk().copied().unwrap_or_default())
     }
+}
+
+/// Names up to so many bytes, with their lengths, are hashed in one piece.
+const SHORT_LEN: usize = 128;
+
+/// What is hashed of names, where it fits `out`: its length.
+fn join(out: &mut [u8], domain: u8, parts: &[&str]) -> Option<usize> {
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| -> Option<usize> {
+        out.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
+        at += bytes.len();
+        Some(at)
+    };
+    put(&[domain])?;
+    let mut len = 1;
+    for part in parts {
+        put(&(part.len() as u64).to_le_bytes())?;
+        len = put(part.as_bytes())?;
+    }
+    Some(len)
 }
 
 /// All stamps, resident and loaded before the first answer; what has none was never revoked.
@@ -178,4 +204,26 @@ fn merge(map: &mut Stamped, kind: StampKind, digest: Digest, seq: Seq, lsn: Lsn)
     stamp.revoked_at = stamp.revoked_at.max(seq);
     stamp.written = stamp.written.max(seq);
     stamp.lsn = stamp.lsn.max(lsn);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_one_digest_whatever_their_length() {
+        let names = Names::new([7; 32]);
+        for len in 0..=2 * SHORT_LEN {
+            let (one, other) = ("a".repeat(len), "b".repeat(len / 3));
+            let mut hasher = blake3::Hasher::new_keyed(&[7; 32]);
+            hasher.update(&[4]);
+            for part in [one.as_str(), other.as_str()] {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part.as_bytes());
+            }
+            let whole = hasher.finalize();
+            let Digest(digest) = names.digest(4, &[&one, &other]);
+            assert_eq!(whole.as_bytes().first_chunk(), Some(&digest), "{len}");
+        }
+    }
 }

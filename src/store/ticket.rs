@@ -14,8 +14,20 @@ type Slow<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 enum Progress<T, E> {
     Decided(Option<Result<T, E>>),
-    Committing(Arc<Group>, Place, Option<Result<T, E>>),
+    Committing(Held, Option<Result<T, E>>),
     Slow(Slow<T, E>),
+}
+
+/// A group that is waited for. Whoever lets go of it, or does something else first, has it committed.
+struct Held {
+    group: Arc<Group>,
+    place: Place,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.group.claim();
+    }
 }
 
 /// An answer that is released when what it depends on is durable.
@@ -34,14 +46,29 @@ impl<T, E> Ticket<T, E> {
     }
 
     pub(crate) fn committing(group: Arc<Group>, answer: Result<T, E>) -> Ticket<T, E> {
-        Ticket { progress: Progress::Committing(group, Place::default(), Some(answer)) }
+        let held = Held { group, place: Place::default() };
+        Ticket { progress: Progress::Committing(held, Some(answer)) }
     }
 
     /// The answer where it is decided already, durable or not.
     pub(crate) fn decided(&self) -> Option<&Result<T, E>> {
         match &self.progress {
-            Progress::Decided(answer) | Progress::Committing(_, _, answer) => answer.as_ref(),
+            Progress::Decided(answer) | Progress::Committing(_, answer) => answer.as_ref(),
             Progress::Slow(_) => None,
+        }
+    }
+
+    /// Whether somebody must drive it.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self.progress, Progress::Slow(_))
+    }
+
+    /// Has what takes more than a commit begin.
+    pub(crate) fn begin(&mut self, cx: &mut Context<'_>) {
+        if let Progress::Slow(future) = &mut self.progress
+            && let Poll::Ready(answer) = future.as_mut().poll(cx)
+        {
+            self.progress = Progress::Decided(Some(answer));
         }
     }
 
@@ -60,8 +87,9 @@ impl<T: Send + 'static, E: From<StoreError> + Send + 'static> Ticket<T, E> {
     ) -> Ticket<U, F> {
         match self.progress {
             Progress::Decided(answer) => Ticket { progress: Progress::Decided(answer.map(f)) },
-            Progress::Committing(group, place, answer) => {
-                Ticket { progress: Progress::Committing(group, place, answer.map(f)) }
+            Progress::Committing(held, answer) => {
+                held.group.claim();
+                Ticket { progress: Progress::Committing(held, answer.map(f)) }
             }
             Progress::Slow(future) => Ticket::slow(async move { f(future.await) }),
         }
@@ -77,8 +105,8 @@ impl<T: Send + 'static, E: From<StoreError> + Send + 'static> Ticket<T, E> {
     pub fn wait(self) -> Result<T, E> {
         match self.progress {
             Progress::Decided(answer) => answer.unwrap_or_else(|| Err(StoreError::Closed.into())),
-            Progress::Committing(group, _, answer) => {
-                group.wait()?;
+            Progress::Committing(held, answer) => {
+                held.group.wait()?;
                 answer.unwrap_or_else(|| Err(StoreError::Closed.into()))
             }
             Progress::Slow(future) => block_on(future),
@@ -93,7 +121,7 @@ impl<T: Unpin, E: From<StoreError> + Unpin> Future for Ticket<T, E> {
         let answered_before = || Err(StoreError::Closed.into());
         match &mut self.get_mut().progress {
             Progress::Decided(answer) => Poll::Ready(answer.take().unwrap_or_else(answered_before)),
-            Progress::Committing(group, place, answer) => match group.poll(cx, place) {
+            Progress::Committing(held, answer) => match held.group.poll(cx, &mut held.place) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(())) => Poll::Ready(answer.take().unwrap_or_else(answered_before)),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
@@ -129,5 +157,17 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
             Poll::Ready(value) => return value,
             Poll::Pending => thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Outcome;
+
+    #[test]
+    fn a_ticket_is_small() {
+        // It is moved several times between the decision and whoever waits.
+        assert!(size_of::<Ticket<Outcome>>() <= 96, "{}", size_of::<Ticket<Outcome>>());
     }
 }

@@ -198,7 +198,7 @@ pub enum IssueOutcome {
         /// The admission it was born with.
         admission: Seq,
         /// What it was minted from.
-        mint: Mint,
+        mint: Box<Mint>,
     },
     /// Under [`PairPolicy::Reject`]: the pair has a live family already; nothing happened.
     PairTaken,
@@ -259,7 +259,7 @@ pub enum RedeemOutcome {
     /// Presented again within the retry rule: the same tokens, to be derived from this mint.
     Retried {
         /// What they were minted from.
-        mint: Mint,
+        mint: Box<Mint>,
         /// The admission that the access token was born with.
         admission: Seq,
     },

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::group::{Committer, Group};
 use super::log::{Log, lock};
-use super::queue::{Pending, State};
+use super::queue::{Pending, State, Writer};
 use super::segment::{BLOCK, GroupHead, Position, segment_name};
 use super::storage::StorageFile;
 use super::{Lsn, StoreError};
@@ -48,19 +48,23 @@ impl Log {
             if queue.is_closed {
                 return;
             }
-            queue.writer_sleeps = true;
             let sealed = Lsn(self.sealed.load(Ordering::SeqCst));
             // A group in a leader's hands will want a seal too.
             let unsealed = sealed < self.published() || queue.is_writing();
             let must_seal = unsealed && queue.state == State::Open;
+            let groups = self.groups.load(Ordering::Relaxed);
             let mut queue = if must_seal {
+                queue.writer = Writer::Dozes;
                 let waited = self.work.wait_timeout(queue, SEAL_AFTER);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             } else {
+                queue.writer = Writer::Sleeps;
                 self.work.wait(queue).unwrap_or_else(PoisonError::into_inner)
             };
-            queue.writer_sleeps = false;
-            let is_idle = queue.is_empty() && queue.state == State::Open;
+            queue.writer = Writer::Works;
+            let is_idle = queue.is_empty()
+                && queue.state == State::Open
+                && groups == self.groups.load(Ordering::Relaxed);
             drop(queue);
             if must_seal && is_idle {
                 self.seal();
@@ -76,7 +80,7 @@ impl Log {
             }
             let settled = {
                 let mut device = lock(&self.device);
-                self.commit_some(&mut device)
+                self.commit_some(&mut device, false)
             };
             if settled.is_empty() {
                 return;
@@ -102,9 +106,10 @@ impl Log {
 
     /// Takes the oldest groups, as many as go into one write, and commits them; none when there are
     /// none. The caller settles them once the device is free: what waits for them is foreign code.
-    fn commit_some(&self, device: &mut Device) -> Vec<Settled> {
+    fn commit_some(&self, device: &mut Device, leads: bool) -> Vec<Settled> {
         let (mut batch, high_water) = {
             let mut queue = lock(&self.queue);
+            queue.was_led = leads;
             let here = self.segment_len().saturating_sub(device.at.offset);
             (queue.take(here, self.segment_len() - BLOCK), queue.high_water)
         };
@@ -212,12 +217,20 @@ impl Committer for Log {
         let lead = std::panic::AssertUnwindSafe(|| match self.device.try_lock() {
             // One write and no more: the one that this waiter is in, or one before it. What queues
             // up meanwhile is the writer's.
-            Ok(mut device) => self.commit_some(&mut device),
+            Ok(mut device) => self.commit_some(&mut device, true),
             Err(_) => Vec::new(),
         });
         match std::panic::catch_unwind(lead) {
             Ok(settled) => settle(settled),
             Err(_) => self.fail_and_settle(&Arc::new(io::Error::other("a leader panicked"))),
+        }
+        self.wake_if_needed();
+    }
+
+    fn hurry(&self) {
+        // Nothing of a parent's is ours to hurry, and its locks may be held for ever.
+        if !self.is_forked() {
+            self.wake_if_needed();
         }
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
+pub(crate) use loom::thread_local;
 pub(crate) use std::collections::{HashMap, HashSet};
 pub(crate) use std::time::Instant;
 

@@ -12,7 +12,7 @@ mod chosen;
 
 pub(crate) use chosen::{
     Condvar, HashMap, HashSet, Instant, Mutex, MutexGuard, RwLock, RwLockReadGuard,
-    RwLockWriteGuard, atomic, channel, thread,
+    RwLockWriteGuard, atomic, channel, thread, thread_local,
 };
 pub(crate) use std::sync::PoisonError;
 

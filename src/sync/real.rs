@@ -2,6 +2,7 @@
 
 pub(crate) use std::collections::{HashMap, HashSet};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use std::thread_local;
 pub(crate) use std::time::Instant;
 
 pub(crate) mod atomic {

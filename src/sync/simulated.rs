@@ -5,6 +5,7 @@ pub(crate) use crate::sim::lock::{
 };
 pub(crate) use crate::sim::time::Instant;
 pub(crate) use crate::sim::{atomic, channel};
+pub(crate) use shuttle::thread_local;
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;

@@ -132,6 +132,51 @@ fn an_acknowledged_redeem_is_seen_by_everybody() {
     });
 }
 
+/// Threads that wait for one group and a task that polls it are all woken, whether they came before
+/// or after it was settled.
+#[test]
+fn all_who_wait_for_a_group_are_woken() {
+    model("all who wait for a group are woken", Some(3), || {
+        let world = World::new();
+        let (first, ..) = world.bench().redeem_ticket(world.first(), 60);
+        // Two more tickets of the same group.
+        let attached = || world.bench().redeem_ticket(world.first(), 60).0;
+        let (second, third) = (attached(), attached());
+        let threads = [
+            thread::spawn(move || second.wait().unwrap()),
+            thread::spawn(move || store_support::wait(third).unwrap()),
+        ];
+        world.store.publish();
+        first.wait().unwrap();
+        for thread in threads {
+            let outcome = thread.join().unwrap();
+            assert!(matches!(outcome, Outcome::Redeem(RedeemOutcome::Retried { .. })));
+        }
+    });
+}
+
+/// Of threads that wait, each wakes others: none is forgotten on the way.
+#[test]
+fn threads_that_wait_wake_each_other() {
+    model("threads that wait wake each other", Some(2), || {
+        let world = World::new();
+        let (first, ..) = world.bench().redeem_ticket(world.first(), 60);
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let ticket = world.bench().redeem_ticket(world.first(), 60).0;
+                thread::spawn(move || ticket.wait().unwrap())
+            })
+            .collect();
+        let committer = Arc::clone(&world);
+        let committing = thread::spawn(move || committer.store.publish());
+        first.wait().unwrap();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        committing.join().unwrap();
+    });
+}
+
 /// A family that is revoked beside its redeem is dead, whoever came first, and seen so at once.
 #[test]
 fn a_redeem_beside_a_revocation_of_its_family_leaves_it_dead() {
