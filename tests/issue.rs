@@ -24,7 +24,25 @@ laws![
     devices_are_pairs_of_their_own,
     reuse_gives_the_same_token_until_little_is_left,
     tokens_are_redacted,
+    many_are_answered_each_for_itself,
 ];
+
+fn many_are_answered_each_for_itself(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
+        let (client, _) = bed.app(&format!("{format:?}"), format)?;
+        let issue = |subject: &str| Issue::to(subject, &client).scope("api");
+        let issues = [issue("ann"), issue("ann").scope("not-granted"), issue("ben")];
+        let answers = bed.authority().issue_many(issues).wait();
+        assert_eq!(answers.len(), 3);
+        assert!(matches!(answers[1], Err(Error::InvalidScope(_))));
+        for (n, subject) in [(0, "ann"), (2, "ben")] {
+            let token = access_token(answers[n].as_ref().map_err(|error| format!("{error:?}"))?);
+            assert_eq!(bed.authority().verify_live(&token).wait()?.subject.as_str(), subject);
+        }
+    }
+    Ok(())
+}
 
 fn a_revocation_since_the_host_began_prevents_the_birth(opener: impl Opener) -> Tested {
     let bed = Bed::new(opener)?;

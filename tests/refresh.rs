@@ -23,7 +23,24 @@ laws![
     idle_and_absolute_limits_end_a_family,
     what_is_no_refresh_token_is_refused,
     the_grant_type_is_needed,
+    many_refreshes_are_answered_each_for_itself,
 ];
+
+fn many_refreshes_are_answered_each_for_itself(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let (client, caller) = bed.app("app", TokenFormat::Opaque)?;
+    let (ann, ben) = (bed.issue("ann", &client)?, bed.issue("ben", &client)?);
+    let tokens = [refresh_token(&ann)?, refresh_token(&ben)?, "no token".to_owned()];
+    // The first one again: a retry of what stands before it in the batch.
+    let asked = [&tokens[0], &tokens[1], &tokens[2], &tokens[0]];
+    let answers =
+        bed.authority().token_many(asked.map(|token| TokenRequest::refresh(token, &caller))).wait();
+    assert!(is_invalid_grant(&answers[2]));
+    let of = |n: usize| answers[n].as_ref().map_err(|error| format!("{error:?}"));
+    assert_eq!((of(0)?.family, of(1)?.family), (ann.family, ben.family));
+    assert_eq!(refresh_token(of(3)?)?, refresh_token(of(0)?)?);
+    Ok(())
+}
 
 fn is_invalid_grant<T>(answer: &Result<T, Error>) -> bool {
     matches!(answer, Err(Error::InvalidGrant(_)))

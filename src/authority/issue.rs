@@ -19,8 +19,8 @@ use crate::locator::{Digest, Locator};
 use crate::scope::Scope;
 use crate::secret::{SecretBytes, SecretText};
 use crate::store::{
-    self, AccessBirth, CodeUse, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy, RefreshBirth,
-    Seq, Store, StoreError, Ticket, Verb,
+    self, AccessBirth, Batch, CodeUse, IssueOutcome, Mint, Near, Outcome, Pair, PairPolicy,
+    RefreshBirth, Seq, Store, StoreError, Ticket, Verb,
 };
 use crate::sync::planted;
 use crate::time::Timestamp;
@@ -157,6 +157,29 @@ impl<S: Store> Authority<S> {
         // I3: the least of what it derives from.
         let admission = issue.admission.map_or(now, |begun| begun.0.min(now));
         ticket(self.inner.issue(admission, issue))
+    }
+
+    /// Issues tokens for many subjects, in their order, as [`Authority::issue`] would one by one: each
+    /// has an answer of its own, and one that is refused stops no other. One wait is enough for all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mintage::authority::{Authority, Client, GrantType, Issue};
+    /// # use mintage::root_key::RootKey;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let authority = Authority::builder("https://login.example.com").in_memory(RootKey::from_bytes(1, [7; 32]))?;
+    /// # let client = Client::confidential("app").grants([GrantType::RefreshToken]).scope("api");
+    /// # let (client, _secret) = authority.register(client).wait()?;
+    /// let issues = ["ann", "ben"].map(|subject| Issue::to(subject, &client));
+    /// for issued in authority.issue_many(issues).wait() {
+    ///     println!("{}", issued?.expires_in);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn issue_many(&self, issues: impl IntoIterator<Item = Issue>) -> Batch<Issued, Error> {
+        Batch::of(issues.into_iter().map(|issue| self.issue(issue)).collect())
     }
 }
 

@@ -13,7 +13,7 @@ use super::profile::Profile;
 use super::{Authority, Inner};
 use crate::ids::Subject;
 use crate::scope::Scope;
-use crate::store::{Seq, Store, Ticket};
+use crate::store::{Batch, Seq, Store, Ticket};
 
 /// What a client asks the authority for.
 #[derive(Clone, Copy)]
@@ -128,6 +128,15 @@ impl<S: Store> Authority<S> {
         let grant = Some(request.grant.grant_type());
         self.inner
             .as_client(request.caller, grant, |client| self.inner.token(admission, client, request))
+    }
+
+    /// Answers many token requests, in their order, as [`Authority::token`] would one by one: each
+    /// has an answer of its own, and one that is refused stops no other. One wait is enough for all.
+    pub fn token_many<'a>(
+        &self,
+        requests: impl IntoIterator<Item = TokenRequest<'a>>,
+    ) -> Batch<Issued, Error> {
+        Batch::of(requests.into_iter().map(|request| self.token(&request)).collect())
     }
 }
 
