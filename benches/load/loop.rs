@@ -1,8 +1,6 @@
 //! The closed loop and its figures.
 
 use std::future::Future;
-use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
 use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::engines::Kind;
 
 /// What a waiter asks.
 pub(crate) trait Engine {
@@ -23,17 +24,27 @@ pub(crate) trait Engine {
     /// Waits on this thread.
     fn block(wait: Self::Wait) -> Answer;
 
-    /// Groups and records written so far.
-    fn groups(&self) -> (u64, u64);
+    /// Groups, records and syncs so far.
+    fn counts(&self) -> Counts;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Done,
+    /// So many operations were done.
+    Done(u64),
     /// There was no room: asked again a little later.
     Busy,
 }
 
+/// What was written so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) groups: u64,
+    pub(crate) records: u64,
+    pub(crate) syncs: u64,
+}
+
+#[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) workload: &'static str,
     pub(crate) engine: &'static str,
@@ -43,8 +54,47 @@ pub(crate) struct Row {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
+    /// Operations of one write, and groups of it.
     pub(crate) mean_group: f64,
+    pub(crate) groups_per_sync: f64,
     pub(crate) busy: u64,
+    /// Processor time of an operation in microseconds: of the thread that asks, and of all threads.
+    pub(crate) asking_us: f64,
+    pub(crate) all_us: f64,
+}
+
+impl Row {
+    pub(crate) fn with_latencies(latencies: &Histogram<u64>) -> Row {
+        let us = |quantile| latencies.value_at_quantile(quantile) as f64 / 1_000.0;
+        Row {
+            workload: "",
+            engine: "",
+            waiters: 0,
+            ops_per_s: 0.0,
+            p50_us: us(0.5),
+            p99_us: us(0.99),
+            p999_us: us(0.999),
+            max_us: latencies.max() as f64 / 1_000.0,
+            mean_group: 0.0,
+            groups_per_sync: 0.0,
+            busy: 0,
+            asking_us: 0.0,
+            all_us: 0.0,
+        }
+    }
+}
+
+fn processor_us(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds")
+}
+
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Which waiters were woken, and the thread that asks for all of them.
@@ -78,6 +128,7 @@ struct Loop<E: Engine> {
     waits: Vec<Option<(E::Wait, Instant)>>,
     again: Vec<usize>,
     latencies: Histogram<u64>,
+    done: u64,
     busy: u64,
 }
 
@@ -87,19 +138,24 @@ impl<E: Engine> Loop<E> {
         let start = Instant::now();
         let wait = self.engine.ask(waiter);
         self.waits[waiter] = Some((wait, start));
-        if self.poll(waiter) == Poll::Ready(Answer::Done) {
+        if matches!(self.poll(waiter), Poll::Ready(Answer::Done(_))) {
             self.wakers[waiter].wake_by_ref();
         }
     }
 
     fn poll(&mut self, waiter: usize) -> Poll<Answer> {
         // Answered at once, when it asked.
-        let Some((wait, start)) = &mut self.waits[waiter] else { return Poll::Ready(Answer::Done) };
+        let Some((wait, start)) = &mut self.waits[waiter] else {
+            return Poll::Ready(Answer::Done(0));
+        };
         match Pin::new(wait).poll(&mut Context::from_waker(&self.wakers[waiter])) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(answer) => {
                 match answer {
-                    Answer::Done => self.latencies.saturating_record(nanos(start.elapsed())),
+                    Answer::Done(done) => {
+                        self.done += done;
+                        self.latencies.saturating_record(nanos(start.elapsed()));
+                    }
                     Answer::Busy => {
                         self.busy += 1;
                         self.again.push(waiter);
@@ -112,18 +168,23 @@ impl<E: Engine> Loop<E> {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+/// What a round gave.
+pub(crate) struct Round<E> {
+    pub(crate) row: Row,
+    pub(crate) engine: E,
+    /// Operations that were answered.
+    pub(crate) done: u64,
+    pub(crate) counts: Counts,
 }
 
 /// Runs the loop for `time` and waits for what is still asked.
 pub(crate) fn run<E: Engine>(
     engine: E,
-    workload: &'static str,
+    kind: Kind,
     name: &'static str,
     waiters: usize,
     time: Duration,
-) -> Row {
+) -> Round<E> {
     let ready = Arc::new(Ready {
         woken: SegQueue::new(),
         sleeps: AtomicBool::new(false),
@@ -135,10 +196,13 @@ pub(crate) fn run<E: Engine>(
         wakers: (0..waiters).map(waker).collect(),
         waits: (0..waiters).map(|_| None).collect(),
         again: Vec::new(),
-        latencies: Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds"),
+        latencies: histogram(),
+        done: 0,
         busy: 0,
     };
-    let before = this.engine.groups();
+    let before = this.engine.counts();
+    let clocks = [ClockId::ThreadCPUTime, ClockId::ProcessCPUTime];
+    let begun = clocks.map(processor_us);
     let start = Instant::now();
     if waiters == 1 {
         alone(&mut this, start, time);
@@ -146,21 +210,27 @@ pub(crate) fn run<E: Engine>(
         together(&mut this, &ready, start, time);
     }
     let took = start.elapsed().as_secs_f64();
-    let after = this.engine.groups();
-    let groups = (after.0 - before.0).max(1) as f64;
-    let us = |quantile| this.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
-    Row {
-        workload,
+    let [asking, all] = clocks.map(processor_us);
+    let after = this.engine.counts();
+    let counts = Counts {
+        groups: after.groups - before.groups,
+        records: after.records - before.records,
+        syncs: after.syncs - before.syncs,
+    };
+    let syncs = counts.syncs.max(1) as f64;
+    let row = Row {
+        workload: kind.name(),
         engine: name,
         waiters,
-        ops_per_s: this.latencies.len() as f64 / took,
-        p50_us: us(0.5),
-        p99_us: us(0.99),
-        p999_us: us(0.999),
-        max_us: this.latencies.max() as f64 / 1_000.0,
-        mean_group: (after.1 - before.1) as f64 / groups,
+        ops_per_s: this.done as f64 / took,
+        mean_group: if counts.syncs == 0 { 0.0 } else { this.done as f64 / syncs },
+        groups_per_sync: counts.groups as f64 / syncs,
         busy: this.busy,
-    }
+        asking_us: (asking - begun[0]) / this.done.max(1) as f64,
+        all_us: (all - begun[1]) / this.done.max(1) as f64,
+        ..Row::with_latencies(&this.latencies)
+    };
+    Round { row, engine: this.engine, done: this.done, counts }
 }
 
 /// A lone caller waits on its own thread.
@@ -169,7 +239,10 @@ fn alone<E: Engine>(this: &mut Loop<E>, start: Instant, time: Duration) {
         let asked = Instant::now();
         let wait = this.engine.ask(0);
         match E::block(wait) {
-            Answer::Done => this.latencies.saturating_record(nanos(asked.elapsed())),
+            Answer::Done(done) => {
+                this.done += done;
+                this.latencies.saturating_record(nanos(asked.elapsed()));
+            }
             Answer::Busy => {
                 this.busy += 1;
                 std::thread::sleep(Duration::from_micros(200));
@@ -190,7 +263,7 @@ fn together<E: Engine>(this: &mut Loop<E>, ready: &Ready, start: Instant, time: 
         for _ in 0..64 {
             let Some(waiter) = ready.woken.pop() else { break };
             is_idle = false;
-            if this.poll(waiter) == Poll::Ready(Answer::Done) && is_open {
+            if matches!(this.poll(waiter), Poll::Ready(Answer::Done(_))) && is_open {
                 this.ask(waiter);
             }
         }
@@ -214,46 +287,4 @@ fn together<E: Engine>(this: &mut Loop<E>, ready: &Ready, start: Instant, time: 
             ready.sleeps.store(false, Ordering::SeqCst);
         }
     }
-}
-
-pub(crate) fn print(rows: &[Row], workload: &str, waiters: usize) {
-    let of = |r: &&Row| r.workload == workload && r.waiters == waiters;
-    let limit = rows.iter().filter(of).find(|r| r.engine == "limit").map(|r| r.ops_per_s);
-    for row in rows.iter().filter(of) {
-        let ratio = limit.map_or(String::new(), |limit| format!("{:6.2}", row.ops_per_s / limit));
-        println!(
-            "{:<11} {:<8} {:>5} waiters {:>10.0} /s {:>9.1} us p50 {:>9.1} p99 {:>9.1} p99.9 {:>9.1} max  group {:>7.1}  busy {:>6} of limit {ratio}",
-            row.workload,
-            row.engine,
-            row.waiters,
-            row.ops_per_s,
-            row.p50_us,
-            row.p99_us,
-            row.p999_us,
-            row.max_us,
-            row.mean_group,
-            row.busy,
-        );
-    }
-}
-
-/// `target/load.json`: an array of objects, one a row.
-pub(crate) fn write_json(rows: &[Row]) -> io::Result<()> {
-    let object = |row: &Row| {
-        serde_json::json!({
-            "workload": row.workload,
-            "engine": row.engine,
-            "waiters": row.waiters,
-            "ops_per_s": row.ops_per_s,
-            "p50_us": row.p50_us,
-            "p99_us": row.p99_us,
-            "p999_us": row.p999_us,
-            "max_us": row.max_us,
-            "mean_group": row.mean_group,
-        })
-    };
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(Path::new("target"));
-    std::fs::create_dir_all(target)?;
-    let text = serde_json::to_string_pretty(&rows.iter().map(object).collect::<Vec<_>>())?;
-    std::fs::write(target.join("load.json"), text)
 }
