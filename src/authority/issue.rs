@@ -248,7 +248,7 @@ impl<S: Store> Inner<S> {
         let request = request_digest(client.client_id(), scope.as_str(), audience.as_str());
         let pair = Pair { client: client.id.clone(), subject: subject.clone(), device };
         let family = self.store.draw(Near::Pair(&pair));
-        let grant = self.store.draw(Near::Pair(&pair));
+        let grant = self.store.draw(Near::Id(family));
         // An access token does not outlive the login that it belongs to.
         let end = match refresh {
             true => client.settings.refresh.expires_at(now.unix),

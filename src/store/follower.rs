@@ -36,9 +36,10 @@ const IDLE: Duration = Duration::from_millis(20);
 /// A step is worth its cost from so many records on.
 const STEP_RECORDS_MIN: u64 = 4_096;
 /// The follower rests this many times as long as it works, so that callers have the processor; less
-/// the more it is behind, and not at all from so many records on.
+/// the more it is behind, and not at all once that is so many segments of the shortest hot records.
 const REST_MAX: f64 = 3.0;
-const BEHIND_RECORDS_MAX: u64 = 512 * 1024;
+const BEHIND_SEGMENTS_MAX: u64 = 2;
+const RECORD_LEN: u64 = 128;
 /// How often the checkpoint is hardened and rid of expired regions.
 const HARDEN_EVERY: Duration = Duration::from_secs(5);
 const REGIONS_DROPPED_MAX: usize = 16;
@@ -277,14 +278,16 @@ impl Follower {
     /// ends it.
     fn rest(&self, took: Duration) -> Option<Duration> {
         let behind = self.log.published().0.saturating_sub(self.state.applied().0);
-        let is_urgent = !self.state.is_whole() || behind >= BEHIND_RECORDS_MAX;
+        let of_segment = self.log.segment_len() as u64 / RECORD_LEN;
+        let behind_max = BEHIND_SEGMENTS_MAX * of_segment;
+        let is_urgent = !self.state.is_whole() || behind >= behind_max;
         if self.has_more_gone || (is_urgent && behind > 0) {
             return None;
         }
-        if behind < STEP_RECORDS_MIN {
+        if behind < STEP_RECORDS_MIN.min(of_segment / 2) {
             return Some(IDLE);
         }
-        Some(took.mul_f64(REST_MAX * (1.0 - behind as f64 / BEHIND_RECORDS_MAX as f64)).min(IDLE))
+        Some(took.mul_f64(REST_MAX * (1.0 - behind as f64 / behind_max as f64)).min(IDLE))
     }
 
     /// Applies the next part of what is published, and what was swept; `false` if there is none.

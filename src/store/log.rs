@@ -28,7 +28,7 @@ std::thread_local! {
 
 thread_local! {
     /// Whether this thread is enqueuing many units, and wakes the writer when it is done.
-    static GATHERS: Cell<bool> = Cell::new(false);
+    static GATHERS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// While it lives, what this thread enqueues wakes the writer only once a group is full: the rest
