@@ -90,3 +90,24 @@ impl Leaf {
         parts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_leaf_hold_its_rows_and_fit_a_value() {
+        for (rows, len) in [(0, 0), (1, 20_000), (200, 1), (117, 120), (4_000, 100), (40, 5_000)] {
+            let row = |n: u32| (n.to_be_bytes().to_vec(), (Lsn(u64::from(n)), vec![7; len]));
+            let leaf = Leaf { rows: (0..rows).map(row).collect() };
+            let parts = leaf.clone().split();
+            assert!(parts.len() == 1 || parts.iter().all(|part| !part.rows.is_empty()));
+            let is_short = |part: &Leaf| part.encode().len() <= LEAF_LEN_MAX;
+            assert!(parts.iter().all(|part| is_short(part) || part.rows.len() == 1));
+            let nearly_full = |part: &Leaf| part.encode().len() + len + 16 > FILL_LEN;
+            assert!(parts.iter().rev().skip(1).all(nearly_full), "{rows} rows of {len}");
+            let all = parts.into_iter().flat_map(|part| part.rows).collect();
+            assert_eq!(Leaf { rows: all }, leaf);
+        }
+    }
+}

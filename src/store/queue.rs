@@ -257,3 +257,91 @@ impl Queue {
         if has_room { Ok(()) } else { Err(StoreError::Busy) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::group::Committer;
+    use std::sync::Weak;
+
+    struct Nobody;
+
+    impl Committer for Nobody {
+        fn lead(&self) {}
+
+        fn hurry(&self) {}
+    }
+
+    const GROUP_LEN_MAX: usize = 64 * 1024;
+
+    /// A queue with groups of these lengths.
+    fn queue(groups: &[usize]) -> Queue {
+        let mut queue = Queue::new(Lsn(1), Timestamp(0), GROUP_LEN_MAX);
+        for len in groups {
+            let frames = vec![1; len - HEAD_LEN];
+            enqueue(&mut queue, &frames);
+        }
+        queue
+    }
+
+    fn enqueue(queue: &mut Queue, frames: &[u8]) {
+        let nobody = Weak::<Nobody>::new() as Weak<dyn Committer>;
+        let _ = queue.enqueue(frames, 1, || Group::new(nobody));
+    }
+
+    #[test]
+    fn a_write_takes_what_fits_its_segment_and_its_bound() {
+        let long = GROUP_LEN_MAX;
+        for (groups, here, taken) in [
+            (vec![], 1 << 20, 0),
+            (vec![long], 1 << 20, 1),
+            (vec![long; 4], 3 * long, 3),
+            // The next segment has room for more than this one.
+            (vec![long; 4], long - BLOCK, 4),
+            (vec![long; 40], 40 * long, WRITE_LEN_MAX / long),
+        ] {
+            let mut queue = queue(&groups);
+            let batch = queue.take(here, 40 * long);
+            assert_eq!(batch.len(), taken, "{groups:?} {here}");
+            assert_eq!(queue.is_writing(), taken > 0);
+            let last = batch.last().map_or(Lsn(0), Pending::last);
+            assert_eq!(last, Lsn(taken as u64));
+            for lsn in 1..=groups.len() as u64 {
+                assert!(queue.group_of(Lsn(lsn)).is_some());
+            }
+            assert!(queue.group_of(Lsn(groups.len() as u64 + 1)).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_held_stays_until_it_is_long_or_wanted() {
+        let mut queue = queue(&[GROUP_LEN_MAX, 1_024]);
+        queue.is_held = true;
+        assert_eq!(queue.take(1 << 20, 1 << 20).len(), 1, "the full one goes");
+        assert!(!queue.may_take());
+        queue.is_wanted = true;
+        assert_eq!(queue.take(1 << 20, 1 << 20).len(), 1);
+        assert!(!queue.is_wanted);
+        enqueue(&mut queue, &[1; 64]);
+        assert!(!queue.may_take());
+        enqueue(&mut queue, &vec![1; GROUP_LEN_MAX / 2]);
+        assert!(queue.may_take());
+    }
+
+    #[test]
+    fn kills_have_room_when_births_have_none() {
+        let lanes = [Lane::Kill, Lane::Clean, Lane::Redeem, Lane::Birth];
+        let mut refused = 0;
+        for offset in (0..=1 << 20).step_by(BLOCK) {
+            let queue = queue(&[]);
+            let room = Room { segment_len: 1 << 20, ahead: 0, offset, is_full: false };
+            let has_room = lanes.map(|lane| queue.admit(lane, &room, 0).is_ok());
+            assert!(has_room.is_sorted_by(|kinder, harder| kinder >= harder), "{has_room:?}");
+            refused = refused.max(has_room.iter().filter(|has| !**has).count());
+        }
+        assert_eq!(refused, 4);
+        let full = Room { segment_len: 1 << 20, ahead: 2, offset: 0, is_full: true };
+        let has_room = lanes.map(|lane| queue(&[]).admit(lane, &full, 0).is_ok());
+        assert_eq!(has_room, [true, true, true, false]);
+    }
+}
