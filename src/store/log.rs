@@ -28,7 +28,8 @@ std::thread_local! {
 
 thread_local! {
     /// Whether this thread is enqueuing many units, and wakes the writer when it is done.
-    static GATHERS: Cell<bool> = const { Cell::new(false) };
+    #[allow(clippy::missing_const_for_thread_local, reason = "those of the models take none")]
+    static GATHERS: Cell<bool> = Cell::new(false);
 }
 
 /// While it lives, what this thread enqueues wakes the writer only once a group is full: the rest
