@@ -14,14 +14,28 @@ const REDEEM_OF_LIMIT_MIN: f64 = 0.5;
 /// And how far its p99 may be above, in the best of the rounds.
 const P99_OF_LIMIT_MAX: f64 = 5.0;
 
+/// What a verdict is about: a fact holds however short the rounds and busy the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    Fact,
+    Target,
+}
+
+struct Verdict {
+    about: About,
+    holds: bool,
+    says: String,
+}
+
 #[derive(Default)]
 pub(crate) struct Report {
     /// Best of the rounds.
     rows: Vec<Row>,
     /// All of them, in their order.
     rounds: Vec<Row>,
-    /// What was judged already: whether it holds, and what it says.
-    verdicts: Vec<(bool, String)>,
+    verdicts: Vec<Verdict>,
+    /// Of all rounds of `mintage`: operations answered, records, groups, syncs.
+    written: [u64; 4],
 }
 
 impl Report {
@@ -37,8 +51,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn verdict(&mut self, holds: bool, says: String) {
-        self.verdicts.push((holds, says));
+    pub(crate) fn verdict(&mut self, about: About, holds: bool, says: String) {
+        self.verdicts.push(Verdict { about, holds, says });
     }
 
     pub(crate) fn best(&self, workload: &str, engine: &str, waiters: usize) -> Option<&Row> {
@@ -60,19 +74,21 @@ impl Report {
         reopens: bool,
     ) {
         let Round { engine, done, counts, .. } = round;
+        let written = [done, counts.records, counts.groups, counts.syncs];
+        self.written.iter_mut().zip(written).for_each(|(sum, by)| *sum += by);
         let at = format!("{} at {waiters} waiters", kind.name());
         if counts.syncs > counts.groups || counts.records < done * kind.records() {
             let says = format!(
                 "{at}: {done} answered, {} records in {} groups by {} syncs",
                 counts.records, counts.groups, counts.syncs
             );
-            self.verdict(false, says);
+            self.verdict(About::Fact, false, says);
         }
         if reopens && kind != Kind::Revoke {
             let expected = engine.prepared + done;
             let found = engine.tokens_on_disk();
             let says = format!("{at}: {expected} tokens acknowledged, {found} on disk");
-            self.verdict(found == expected, says);
+            self.verdict(About::Fact, found == expected, says);
         }
     }
 
@@ -103,30 +119,38 @@ impl Report {
         }
     }
 
-    /// Prints every verdict, and says whether all targets are met.
-    pub(crate) fn judge(&mut self) -> bool {
-        for (kind, least) in
-            [(Kind::Issue, ISSUE_OF_LIMIT_MIN), (Kind::Redeem, REDEEM_OF_LIMIT_MIN)]
-        {
+    /// Prints every verdict, and says whether all facts hold, and all targets are met.
+    pub(crate) fn judge(&mut self) -> (bool, bool) {
+        let least = [(Kind::Issue, ISSUE_OF_LIMIT_MIN), (Kind::Redeem, REDEEM_OF_LIMIT_MIN)];
+        for (kind, least) in least {
             for waiters in super::WAITERS {
                 self.judge_rate(kind, waiters, least);
                 self.judge_p99(kind, waiters);
             }
         }
+        let [done, records, groups, syncs] = self.written;
+        let says = format!(
+            "{done} operations answered, {records} records in {groups} groups by {syncs} syncs"
+        );
+        self.verdict(About::Fact, syncs <= groups && groups <= records, says);
         println!();
-        for (holds, says) in &self.verdicts {
+        for Verdict { holds, says, .. } in &self.verdicts {
             println!("{} {says}", if *holds { "met   " } else { "MISSED" });
         }
-        self.verdicts.iter().all(|(holds, _)| *holds)
+        let all = |about| self.verdicts.iter().all(|v| v.about != about || v.holds);
+        (all(About::Fact), all(About::Target))
     }
 
     fn judge_rate(&mut self, kind: Kind, waiters: usize, least: f64) {
         let rate = |engine| self.best(kind.name(), engine, waiters).map(|row| row.ops_per_s);
         let (Some(ours), Some(limit)) = (rate("mintage"), rate("limit")) else { return };
         let ratio = ours / limit;
-        let says =
-            format!("{} at {waiters} waiters: {ratio:.2} of limit, at least {least}", kind.name());
-        self.verdict(ratio >= least, says);
+        let of_memory = rate("memory").map_or(0.0, |memory| ours / memory);
+        let says = format!(
+            "{} at {waiters} waiters: {ratio:.2} of limit, at least {least}; {of_memory:.2} of memory",
+            kind.name()
+        );
+        self.verdict(About::Target, ratio >= least, says);
     }
 
     fn judge_p99(&mut self, kind: Kind, waiters: usize) {
@@ -143,7 +167,7 @@ impl Report {
             "{} at {waiters} waiters: p99 {least:.1} times that of limit in the best round, at most {P99_OF_LIMIT_MAX}",
             kind.name()
         );
-        self.verdict(least <= P99_OF_LIMIT_MAX, says);
+        self.verdict(About::Target, least <= P99_OF_LIMIT_MAX, says);
     }
 
     /// `target/load.json`: an array of objects, one a row.

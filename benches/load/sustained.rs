@@ -10,7 +10,7 @@ use mintage::time::ManualClock;
 
 use super::engines::{Kind, MintageEngine};
 use super::looped::{self, Row};
-use super::report::Report;
+use super::report::{About, Report};
 
 pub(crate) const WAITERS: usize = 256;
 /// What the long run must hold of a short one.
@@ -45,12 +45,17 @@ pub(crate) fn run(report: &mut Report, time: Duration, short: Duration) {
     );
     let ratio = round.row.ops_per_s / rate;
     report.verdict(
+        About::Target,
         ratio >= OF_SHORT_MIN,
         format!(
             "sustained at {WAITERS} waiters: {ratio:.2} of a short run, at least {OF_SHORT_MIN}"
         ),
     );
-    report.verdict(rewritten > 0, format!("sustained: {rewritten} survivors were rewritten"));
+    report.verdict(
+        About::Target,
+        rewritten > 0,
+        format!("sustained: {rewritten} survivors were rewritten"),
+    );
     report.keep(Row { workload: "sustained", ..round.row });
 }
 
