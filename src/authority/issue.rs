@@ -169,9 +169,9 @@ impl<S: Store> Authority<S> {
     /// # use mintage::root_key::RootKey;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let authority = Authority::builder("https://login.example.com").in_memory(RootKey::from_bytes(1, [7; 32]))?;
-    /// # let client = Client::confidential("app").grants([GrantType::RefreshToken]).scope("api");
-    /// # let (client, _secret) = authority.register(client).wait()?;
-    /// let issues = ["ann", "ben"].map(|subject| Issue::to(subject, &client));
+    /// # let client = Client::confidential("app").grants([GrantType::RefreshToken]).scopes(["api"]);
+    /// # let client = authority.register(client).wait()?;
+    /// let issues = ["ann", "ben"].map(|subject| Issue::to(subject, &client.client_id));
     /// for issued in authority.issue_many(issues).wait() {
     ///     println!("{}", issued?.expires_in);
     /// }
