@@ -87,17 +87,21 @@ impl Scope {
     /// The tokens that are in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Scope) -> Scope {
-        if self.is_within(other) {
-            return self.clone();
-        }
-        let kept: Vec<&str> = self.tokens().filter(|token| other.has(token)).collect();
-        Scope(Arc::from(kept.join(" ")))
+        self.filtered(|token| other.has(token))
     }
 
     /// The tokens of this set that are not in `other`.
     #[must_use]
     pub fn without(&self, other: &Scope) -> Scope {
-        let kept: Vec<&str> = self.tokens().filter(|token| !other.has(token)).collect();
+        self.filtered(|token| !other.has(token))
+    }
+
+    /// The tokens that `keep` keeps.
+    pub(crate) fn filtered(&self, keep: impl Fn(&str) -> bool) -> Scope {
+        if self.tokens().all(&keep) {
+            return self.clone();
+        }
+        let kept: Vec<&str> = self.tokens().filter(|token| keep(token)).collect();
         Scope(Arc::from(kept.join(" ")))
     }
 

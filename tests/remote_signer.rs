@@ -231,6 +231,46 @@ fn what_is_not_signed_is_not_born() -> Tested {
 }
 
 #[test]
+fn what_comes_without_its_id_token_is_not_born() -> Tested {
+    let bed = Bed::new()?;
+    for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
+        let id = format!("{format:?}");
+        let app = Client::public(&id).scopes(["openid", "refresh_token"]).format(format);
+        let app = bed.authority.register(app).wait()?.client_id;
+        let caller = Caller::public(&app);
+        let issue = |scope: &str| bed.authority.issue(Issue::to("ann", &app).scope(scope)).wait();
+        bed.desk.give_always(signs);
+        let token = refresh_token(&issue("openid refresh_token")?)?;
+        for (failure, wanted) in FAILURES {
+            bed.desk.give_always(failure);
+            let before = bed.committed();
+            for scope in ["openid", "openid refresh_token"] {
+                let error = issue(scope).err().ok_or("issued without a signature")?;
+                assert_eq!(error.code(), "server_error", "{id} {wanted:?}");
+            }
+            assert!(bed.authority.token(&TokenRequest::refresh(&token, &caller)).wait().is_err());
+            assert_eq!(bed.committed(), before, "{id} {wanted:?}");
+        }
+        // Each signature is asked for once.
+        bed.desk.held();
+        let mut ticket = bed.authority.token(&TokenRequest::refresh(&token, &caller));
+        for _ in 0..1 + usize::from(format == TokenFormat::Jwt) {
+            assert!(poll(&mut ticket).is_pending());
+            assert_eq!(bed.desk.waiting(), 1);
+            bed.desk.answer(signs);
+        }
+        let issued = block_on(ticket)?;
+        assert_eq!(bed.desk.waiting(), 0);
+        assert_ne!(refresh_token(&issued)?, token);
+        let jwt = issued.id_token.ok_or("no ID token")?;
+        let (input, signature) = jwt.expose().rsplit_once('.').ok_or("no JWT")?;
+        let signature = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(signature)?;
+        assert_eq!(signature, signs(input.as_bytes()).map_err(|_| "unsigned")?);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_refresh_that_is_not_signed_spends_nothing() -> Tested {
     let bed = Bed::new()?;
     let first = refresh_token(&bed.issue("ann")?)?;

@@ -11,6 +11,8 @@ use super::client_auth::{ASSERTION_SECS_MAX, ASSERTIONS_MAX, KeySource, KeyTable
 use super::clients::Clients;
 use super::derive::DeriveKeys;
 use super::error::OpenError;
+use super::identity::{NoUsers, Users};
+use super::metadata::Endpoints;
 use super::policy::{Approvals, NoApprovals};
 use super::profile::Profile;
 use super::signing::SigningKeys;
@@ -38,6 +40,8 @@ pub const CODE_SECS_MAX: u64 = 900;
 const CODE_SECS: u64 = 60;
 const ORG: &str = "mintage";
 const RETRY_SECS: u64 = 60;
+const SCOPES_SUPPORTED: [&str; 6] =
+    ["openid", "profile", "email", "address", "phone", "offline_access"];
 /// The least leeway for what clients sign, in seconds: their clocks are never quite right, and many
 /// say `nbf` to the second.
 const ASSERTION_LEEWAY_SECS: u64 = 30;
@@ -66,6 +70,12 @@ pub struct Builder {
     approvals: Arc<dyn Approvals>,
     code_secs: u64,
     registration_uri: Option<String>,
+    users: Arc<dyn Users>,
+    instance_url: Option<String>,
+    api_instance_url: Option<String>,
+    service_urls: Vec<(String, String)>,
+    endpoints: Option<Endpoints>,
+    scopes_supported: Vec<String>,
 }
 
 impl Builder {
@@ -88,6 +98,12 @@ impl Builder {
             approvals: Arc::new(NoApprovals),
             code_secs: CODE_SECS,
             registration_uri: None,
+            users: Arc::new(NoUsers),
+            instance_url: None,
+            api_instance_url: None,
+            service_urls: Vec::new(),
+            endpoints: None,
+            scopes_supported: SCOPES_SUPPORTED.map(str::to_owned).to_vec(),
         }
     }
 
@@ -192,6 +208,53 @@ impl Builder {
         self
     }
 
+    /// What is known of users, for ID tokens, UserInfo and the identity URL; nothing by default.
+    pub fn users(mut self, users: impl Users) -> Builder {
+        self.users = Arc::new(users);
+        self
+    }
+
+    /// Where the services are that tokens are for: Salesforce's `instance_url`, in every token
+    /// response; the issuer by default.
+    pub fn instance_url(mut self, url: impl Into<String>) -> Builder {
+        self.instance_url = Some(url.into());
+        self
+    }
+
+    /// Salesforce's `api_instance_url`, in token responses with a JWT; left out by default.
+    pub fn api_instance_url(mut self, url: impl Into<String>) -> Builder {
+        self.api_instance_url = Some(url.into());
+        self
+    }
+
+    /// URLs of services, by name, that UserInfo and the identity URL tell the user's clients (`urls`),
+    /// beside Salesforce's own with [`Profile::Salesforce`]. `{organization}`, `{user}` and `{version}`
+    /// in them are filled in.
+    pub fn service_urls<N: Into<String>, U: Into<String>>(
+        mut self,
+        urls: impl IntoIterator<Item = (N, U)>,
+    ) -> Builder {
+        let urls = urls.into_iter().map(|(name, url)| (name.into(), url.into()));
+        self.service_urls = urls.collect();
+        self
+    }
+
+    /// Where the host serves the authority, for its metadata; by default all of it, where Salesforce
+    /// does, below the issuer.
+    pub fn endpoints(mut self, endpoints: Endpoints) -> Builder {
+        self.endpoints = Some(endpoints);
+        self
+    }
+
+    /// The scopes that its metadata names; those of OpenID Connect by default.
+    pub fn scopes_supported<T: Into<String>>(
+        mut self,
+        scopes: impl IntoIterator<Item = T>,
+    ) -> Builder {
+        self.scopes_supported = scopes.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Settings of the durable store. Its clock and entropy are the authority's, whatever these
     /// say. A store in memory takes [`DurableOptions::used_max`] from them.
     pub fn durable(mut self, options: DurableOptions) -> Builder {
@@ -258,6 +321,8 @@ impl Builder {
     pub fn with_store<S: Store>(self, store: S, root: RootKey) -> Result<Authority<S>, OpenError> {
         let (org, audience) = self.check()?;
         let issuer = self.issuer;
+        let endpoints = self.endpoints.unwrap_or_else(|| Endpoints::below(&issuer));
+        let instance_url = self.instance_url.map_or_else(|| Arc::from(&*issuer), Arc::from);
         let handles =
             HandleKeys::new(&root, org).map_err(|_| OpenError::Setting("the root key is empty"))?;
         let names: Vec<&str> = audience.iter().collect();
@@ -300,6 +365,12 @@ impl Builder {
             approvals: self.approvals,
             code_secs: self.code_secs,
             registration_uri: self.registration_uri,
+            users: self.users,
+            instance_url,
+            api_instance_url: self.api_instance_url.map(Arc::from),
+            service_urls: self.service_urls,
+            endpoints,
+            scopes_supported: self.scopes_supported,
             slow_room: SlowRoom::default(),
         };
         Ok(Authority { inner: Arc::new(inner) })

@@ -43,7 +43,7 @@ pub enum GrantType {
 }
 
 impl GrantType {
-    const ALL: [GrantType; 3] =
+    pub(super) const ALL: [GrantType; 3] =
         [GrantType::AuthorizationCode, GrantType::ClientCredentials, GrantType::RefreshToken];
 
     /// The registered name.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::audience::Audience;
 use super::client::{GrantType, Introspects, RefreshPolicy, RegisteredClient, TokenFormat};
 use super::client_auth::{AuthMethod, ClientKeys, KeptSecret, SECRETS_MAX, SecretForm};
-use super::client_settings::Settings;
+use super::client_settings::{IdTokens, Settings};
 use super::policy::{IpRange, PermittedUsers};
 use crate::codec::jwk_set::JwkSet;
 use crate::ids::{ClientId, Subject};
@@ -18,7 +18,7 @@ use crate::secret::SecretBytes;
 use crate::store::PairPolicy;
 use crate::time::Timestamp;
 
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// A registered client as it lies in the store. The name of the document is its `client_id`.
 #[derive(Serialize, Deserialize)]
@@ -51,6 +51,7 @@ struct Stored {
     blocked: bool,
     parent: Option<String>,
     run_as: Option<String>,
+    id_tokens: StoredIdTokens,
     secrets: Vec<StoredSecret>,
     jwks_uri: Option<String>,
     initial_access: Option<StoredSecret>,
@@ -72,6 +73,14 @@ enum StoredPairs {
     Replace,
     Reject,
     Reuse(u64),
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredIdTokens {
+    secs: Option<u64>,
+    audience: String,
+    claims: bool,
+    attributes: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,6 +219,12 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         blocked: settings.blocked,
         parent: settings.parent.as_ref().map(|parent| parent.as_str().to_owned()),
         run_as: settings.run_as.as_ref().map(|subject| subject.as_str().to_owned()),
+        id_tokens: StoredIdTokens {
+            secs: settings.id_tokens.secs,
+            audience: settings.id_tokens.audiences.as_str().to_owned(),
+            claims: settings.id_tokens.claims,
+            attributes: settings.id_tokens.attributes,
+        },
         secrets: client.secrets.iter().map(StoredSecret::of).collect(),
         initial_access: client.initial_access.as_ref().map(StoredSecret::of),
         management: client.management.as_ref().map(StoredSecret::of),
@@ -286,6 +301,12 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         blocked: stored.blocked,
         parent: stored.parent.map(ClientId::new).transpose().ok()?,
         run_as: stored.run_as.map(Subject::new).transpose().ok()?,
+        id_tokens: IdTokens {
+            secs: stored.id_tokens.secs,
+            audiences: Audience::parse(&stored.id_tokens.audience).ok()?,
+            claims: stored.id_tokens.claims,
+            attributes: stored.id_tokens.attributes,
+        },
     };
     let secrets: Option<Vec<KeptSecret>> =
         stored.secrets.into_iter().map(StoredSecret::into_kept).collect();
@@ -333,7 +354,11 @@ mod tests {
             .redirect_uris(["https://a.example/cb", "app:/cb"])
             .logout_url("https://a.example/out")
             .parent(&ClientId::new("parent")?)
-            .run_as("robot");
+            .run_as("robot")
+            .id_token_secs(7)
+            .id_token_audiences(["https://b.example"])
+            .id_token_claims()
+            .id_token_attributes();
         let checked = draft.check()?;
         let digest = SecretBytes::new([7; 32]);
         let argon2id =

@@ -4,6 +4,7 @@ use super::audience::Audience;
 use super::authorize::{REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, is_redirect_uri};
 use super::client::{ACCESS_SECS_MAX, GrantType, Introspects, RefreshPolicy, TokenFormat};
 use super::client_auth::{AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX, ClientKeys};
+use super::identity::ID_TOKEN_SECS_MAX;
 use super::policy::{IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
 use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
@@ -47,6 +48,17 @@ pub(super) struct Settings {
     pub(super) parent: Option<ClientId>,
     /// Whom its `client_credentials` tokens speak for, if not for itself.
     pub(super) run_as: Option<Subject>,
+    pub(super) id_tokens: IdTokens,
+}
+
+/// What its ID tokens are like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IdTokens {
+    pub(super) secs: Option<u64>,
+    /// Beside the client.
+    pub(super) audiences: Audience,
+    pub(super) claims: bool,
+    pub(super) attributes: bool,
 }
 
 /// A draft in which nothing is wrong.
@@ -85,6 +97,12 @@ impl Settings {
             blocked: false,
             parent: None,
             run_as: None,
+            id_tokens: IdTokens {
+                secs: None,
+                audiences: Audience::empty(),
+                claims: false,
+                attributes: false,
+            },
         }
     }
 
@@ -140,6 +158,8 @@ impl Settings {
             Some(problem)
         } else if self.access_secs.is_some_and(|secs| !(1..=ACCESS_SECS_MAX).contains(&secs)) {
             Some("its access lifetime is out of range")
+        } else if self.id_tokens.secs.is_some_and(|secs| !(1..=ID_TOKEN_SECS_MAX).contains(&secs)) {
+            Some("the lifetime of its ID tokens is out of range")
         } else if self.name.len() > NAME_LEN_MAX {
             Some("its name is too long")
         } else if !confidential && has(GrantType::ClientCredentials) {

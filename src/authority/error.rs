@@ -36,6 +36,8 @@ pub(super) enum Cause {
     WrongVerifier,
     DeadCode,
     RegistrationLimit,
+    WrongOrganization,
+    UnknownUser,
 }
 
 impl Reason {

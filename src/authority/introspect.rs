@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::active::{ActiveToken, TokenKind, find_handle};
 use super::audience::overlap;
 use super::client::{Introspects, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Error, Reason};
+use super::profile::Profile;
 use super::read::Read;
-use super::{Authority, Inner};
+use super::{Authority, Inner, json};
 use crate::ids::ClientId;
 use crate::store::{Find, Store, Ticket, TokenView};
 use crate::time::{Reading, Timestamp};
@@ -21,6 +22,14 @@ use crate::time::{Reading, Timestamp};
 pub struct Introspection {
     issuer: Arc<str>,
     active: Option<ActiveToken>,
+    salesforce: Option<SalesforceNames>,
+}
+
+/// How Salesforce names the subject.
+#[derive(Clone, Debug)]
+struct SalesforceNames {
+    identity_url: String,
+    username: Option<String>,
 }
 
 /// The members that go over the wire (RFC 7662 section 2.2).
@@ -31,16 +40,35 @@ struct Wire<'a> {
     scope: &'a str,
     client_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<u64>,
     iat: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<u64>,
     sub: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    aud: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Texts::is_empty")]
+    aud: Texts<'a>,
     iss: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<&'a str>,
+}
+
+/// Texts with a space between, as an array.
+struct Texts<'a>(&'a str);
+
+impl Texts<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Texts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.split(' '))
+    }
 }
 
 impl Introspection {
@@ -56,25 +84,39 @@ impl Introspection {
         self.active.as_ref()
     }
 
-    /// The body of the response (RFC 7662 section 2.2).
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let Some(token) = &self.active else { return INACTIVE.to_owned() };
+    /// The body of the response (RFC 7662 section 2.2), appended to `out`. With
+    /// [`Profile::Salesforce`] `token_type` is the kind of token, and `sub` the identity URL.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let Some(token) = &self.active else { return out.extend_from_slice(INACTIVE.as_bytes()) };
+        let theirs = self.salesforce.as_ref();
+        let token_type = match (token.kind, theirs) {
+            // How an access token is used (RFC 6749 section 5.1); a refresh token has no such type.
+            (TokenKind::Access, None) => Some("Bearer"),
+            (TokenKind::Refresh, None) => None,
+            (TokenKind::Access, Some(_)) => Some("access_token"),
+            (TokenKind::Refresh, Some(_)) => Some("refresh_token"),
+        };
         let wire = Wire {
             active: true,
             scope: token.scope.as_str(),
             client_id: token.client_id.as_str(),
-            // How an access token is used (RFC 6749 section 5.1); a refresh token has no such type.
-            token_type: (token.kind == TokenKind::Access).then_some("Bearer"),
+            username: theirs.and_then(|names| names.username.as_deref()),
+            token_type,
             exp: (token.expires_at != Timestamp::NEVER).then_some(token.expires_at.0),
             iat: token.issued_at.0,
-            sub: token.subject.as_str(),
-            aud: token.audience.split(' ').filter(|one| !one.is_empty()).collect(),
+            nbf: theirs.map(|_| token.issued_at.0),
+            sub: theirs.map_or(token.subject.as_str(), |names| &names.identity_url),
+            aud: Texts(&token.audience),
             iss: &self.issuer,
             jti: token.jti.as_deref(),
         };
-        // A struct of texts and numbers has a JSON form, always.
-        serde_json::to_string(&wire).unwrap_or_else(|_| INACTIVE.to_owned())
+        json::write(&wire, out);
+    }
+
+    /// The body of the response.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::text(|out| self.write_json(out))
     }
 }
 
@@ -176,7 +218,14 @@ impl<S: Store> Inner<S> {
     }
 
     fn introspection(&self, active: Option<ActiveToken>) -> Introspection {
-        Introspection { issuer: Arc::clone(&self.issuer), active }
+        let salesforce = match (&active, self.profile) {
+            (Some(token), Profile::Salesforce) => Some(SalesforceNames {
+                identity_url: self.identity_url(&token.subject),
+                username: self.users.user(&token.subject).and_then(|user| user.username),
+            }),
+            _ => None,
+        };
+        Introspection { issuer: Arc::clone(&self.issuer), active, salesforce }
     }
 }
 

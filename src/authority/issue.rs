@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use super::audience::Audience;
+use super::authorize::NONCE_LEN_MAX;
 use super::client::{REFRESH_SCOPES, RegisteredClient, TokenFormat};
 use super::derive::{Reused, request_digest};
 use super::error::{Cause, Error, Reason};
+use super::identity::LoginFacts;
 use super::issued::Issued;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
+use super::profile::Profile;
 use super::{Authority, Inner};
 use crate::codec::handle::HandleKind;
 use crate::entropy::random;
@@ -35,6 +38,7 @@ pub struct Issue {
     audience: Option<String>,
     device: Option<String>,
     refresh: bool,
+    nonce: Option<String>,
     admission: Option<Admission>,
 }
 
@@ -52,6 +56,7 @@ impl Issue {
             audience: None,
             device: None,
             refresh: true,
+            nonce: None,
             admission: None,
         }
     }
@@ -84,6 +89,13 @@ impl Issue {
         self
     }
 
+    /// The `nonce` of the ID token, which there is with the scope `openid`; at most
+    /// [`NONCE_LEN_MAX`](super::NONCE_LEN_MAX) bytes.
+    pub fn nonce(mut self, nonce: impl Into<String>) -> Issue {
+        self.nonce = Some(nonce.into());
+        self
+    }
+
     /// No refresh token, whatever the scope says.
     pub fn without_refresh(mut self) -> Issue {
         self.refresh = false;
@@ -100,6 +112,8 @@ pub(super) struct Granted {
     pub(super) scope: Scope,
     pub(super) audience: Audience,
     pub(super) refresh: bool,
+    /// Of a login, whose client gets an ID token where the scope asks for one.
+    pub(super) login: Option<LoginFacts>,
     /// The code that is redeemed for it.
     pub(super) code: Option<RedeemedCode>,
 }
@@ -144,8 +158,8 @@ impl<S: Store> Authority<S> {
     ///
     /// # Errors
     /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidScope`],
-    /// [`Error::InvalidTarget`], [`Error::InvalidRequest`] for a scope, audience, subject or device
-    /// that is malformed or exceeds the client's; [`Error::AccessDenied`] for a subject whose tokens
+    /// [`Error::InvalidTarget`], [`Error::InvalidRequest`] for a scope, audience, subject, device
+    /// or nonce that is malformed or exceeds the client's; [`Error::AccessDenied`] for a subject whose tokens
     /// the client may not have, and when the pair is taken
     /// (policy `Reject`); [`Error::InvalidGrant`] when a revocation came in between;
     /// [`Error::ServerError`] when a remote key has not signed, and then nothing is born;
@@ -189,7 +203,7 @@ impl<S: Store> Inner<S> {
         admission: Seq,
         issue: Issue,
     ) -> Result<Ticket<Issued, Error>, Error> {
-        let Issue { subject, client_id, scope, audience, device, refresh, .. } = issue;
+        let Issue { subject, client_id, scope, audience, device, refresh, nonce, .. } = issue;
         let client = self
             .clients
             .get(&client_id)
@@ -205,10 +219,13 @@ impl<S: Store> Inner<S> {
             let reason = Reason::new("the client is blocked").because(Cause::Blocked);
             return Err(Error::InvalidClient(reason));
         }
+        if nonce.as_ref().is_some_and(|nonce| nonce.len() > NONCE_LEN_MAX) {
+            return Err(Error::InvalidRequest(Reason::new("the nonce is too long")));
+        }
         let device = device.map(DeviceId::new).transpose();
         let device =
             device.map_err(|error| Error::InvalidRequest(Reason::with("device", error)))?;
-        let scope = narrow_scope(scope.as_deref(), client.scopes())?;
+        let scope = narrow_scope(scope.as_deref(), client.scopes(), self.profile)?;
         let audience = self.narrow_audience(audience.as_deref(), &client)?;
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
         let refresh = refresh && wants_refresh && client.refreshes();
@@ -221,6 +238,7 @@ impl<S: Store> Inner<S> {
             scope,
             audience,
             refresh,
+            login: Some(LoginFacts { nonce, at: Some(self.clock.read().unix) }),
             code,
         })
     }
@@ -240,8 +258,10 @@ impl<S: Store> Inner<S> {
         self: &Arc<Self>,
         granted: Granted,
     ) -> Result<Ticket<Issued, Error>, Error> {
-        let Granted { admission, client, subject, device, scope, audience, refresh, code } =
-            granted;
+        let Granted { admission, client, subject, device, scope, audience, refresh, .. } = granted;
+        let (login, code) = (granted.login, granted.code);
+        let tag = login_tag(login.as_ref().and_then(|login| login.at));
+        let id = login.and_then(|login| self.id_terms(&client, &scope, login));
         let now = self.clock.read();
         let key_version = self.handles.current_version();
         let salt = random::<16>(&*self.entropy)?;
@@ -261,6 +281,7 @@ impl<S: Store> Inner<S> {
             audience: audience.to_shared(),
             issued_at: now.unix,
             expires_at: now.unix.plus(client.access_secs()).min(end),
+            id,
         };
         let seed = Seed { pair: &pair, request: &request, salt: &salt, family, key_version };
         let (form, handle) = self.form(&client, &terms, &seed)?;
@@ -283,7 +304,7 @@ impl<S: Store> Inner<S> {
             key_version,
             salt,
             request,
-            access: terms.birth(handle, form.tag()),
+            access: terms.birth(handle, tag),
             refresh,
             code: code.map(|redeemed| redeemed.code),
         };
@@ -504,12 +525,22 @@ impl Terms {
     }
 }
 
+/// What the store keeps of a login: when it was, 0 where nobody knows.
+fn login_tag(at: Option<Timestamp>) -> u64 {
+    at.map_or(0, |at| at.0)
+}
+
 /// The scope asked for, or all of `within` when none is (I9).
-pub(super) fn narrow_scope(asked: Option<&str>, within: &Scope) -> Result<Scope, Error> {
+pub(super) fn narrow_scope(
+    asked: Option<&str>,
+    within: &Scope,
+    profile: Profile,
+) -> Result<Scope, Error> {
     let Some(asked) = asked else { return Ok(within.clone()) };
     let asked =
         Scope::parse(asked).map_err(|error| Error::InvalidScope(Reason::with("scope", error)))?;
-    match asked.is_within(within) {
+    let is_held = asked.tokens().all(|token| profile.covers(within, token));
+    match is_held {
         true => Ok(asked),
         false => Err(Error::InvalidScope(Reason::new("the scope exceeds what was granted"))),
     }

@@ -1,7 +1,12 @@
 //! The answer to a token request (RFC 6749 section 5.1).
 
+use std::sync::Arc;
+
+use base64_simd::STANDARD;
+use ring::hmac;
 use serde::Serialize;
 
+use super::json;
 use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
 use crate::secret::SecretText;
@@ -19,6 +24,13 @@ pub struct Issued {
     pub expires_in: u64,
     /// The refresh token, where the client got a new one.
     pub refresh_token: Option<SecretText>,
+    /// The ID token, where the scope has `openid` and somebody has logged in (OpenID Connect Core
+    /// section 3.1.3.3).
+    pub id_token: Option<SecretText>,
+    /// Salesforce's identity URL of the subject ([`Authority::identity`](super::Authority::identity)).
+    pub id: String,
+    /// Where the services are that the token is for.
+    pub instance_url: Arc<str>,
     /// The scope granted.
     pub scope: Scope,
     /// When the access token was issued.
@@ -33,10 +45,45 @@ pub struct Issued {
     pub grant: u64,
     /// The family: one login of the grant.
     pub family: u64,
-    /// The `nonce` of the authorization request, for an ID token.
-    pub nonce: Option<String>,
-    /// When the subject logged in, where a code was redeemed: `auth_time` of an ID token.
-    pub authenticated_at: Option<Timestamp>,
+    pub(super) salesforce: Option<SalesforceFields>,
+}
+
+/// What Salesforce adds.
+#[derive(Clone, Debug)]
+pub(super) struct SalesforceFields {
+    /// The time of issue in milliseconds, as text.
+    issued_at: String,
+    signature: Option<String>,
+    token_format: &'static str,
+    api_instance_url: Option<Arc<str>>,
+}
+
+impl SalesforceFields {
+    /// Those of an answer; `secret` is what the client proved itself with.
+    pub(super) fn of(
+        issued: &Issued,
+        secret: Option<&SecretText>,
+        api_instance_url: Option<&Arc<str>>,
+    ) -> SalesforceFields {
+        let issued_at = format!("{}000", issued.issued_at);
+        let is_jwt = issued.access_token.expose().contains('.');
+        SalesforceFields {
+            signature: secret.map(|secret| signature(secret, &issued.id, &issued_at)),
+            issued_at,
+            token_format: if is_jwt { "jwt" } else { "opaque" },
+            api_instance_url: api_instance_url.filter(|_| is_jwt).cloned(),
+        }
+    }
+}
+
+/// HMAC-SHA256 under the client's secret, over identity URL and time: so a client knows that the two
+/// came from the authority.
+fn signature(secret: &SecretText, id: &str, issued_at: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+    let mut context = hmac::Context::with_key(&key);
+    context.update(id.as_bytes());
+    context.update(issued_at.as_bytes());
+    STANDARD.encode_to_string(context.sign().as_ref())
 }
 
 /// The members that go over the wire.
@@ -47,21 +94,61 @@ struct Wire<'a> {
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<&'a str>,
     scope: &'a str,
+    id: &'a str,
+    instance_url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_instance_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_at: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_format: Option<&'a str>,
 }
 
 impl Issued {
-    /// The body of the response (RFC 6749 section 5.1). It goes with `Cache-Control: no-store`.
+    /// The body of the response (RFC 6749 section 5.1), appended to `out`. It goes with
+    /// `Cache-Control: no-store`, and `out` holds secrets then.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let salesforce = self.salesforce.as_ref();
+        json::write(
+            &Wire {
+                access_token: self.access_token.expose(),
+                token_type: self.token_type,
+                expires_in: self.expires_in,
+                refresh_token: self.refresh_token.as_ref().map(SecretText::expose),
+                id_token: self.id_token.as_ref().map(SecretText::expose),
+                scope: self.scope.as_str(),
+                id: &self.id,
+                instance_url: &self.instance_url,
+                api_instance_url: salesforce.and_then(|more| more.api_instance_url.as_deref()),
+                issued_at: salesforce.map(|more| &*more.issued_at),
+                signature: salesforce.and_then(|more| more.signature.as_deref()),
+                token_format: salesforce.map(|more| more.token_format),
+            },
+            out,
+        );
+    }
+
+    /// The body of the response.
     #[must_use]
     pub fn to_json(&self) -> SecretText {
-        let wire = Wire {
-            access_token: self.access_token.expose(),
-            token_type: self.token_type,
-            expires_in: self.expires_in,
-            refresh_token: self.refresh_token.as_ref().map(SecretText::expose),
-            scope: self.scope.as_str(),
-        };
-        // A struct of texts and numbers has a JSON form, always.
-        SecretText::new(serde_json::to_string(&wire).unwrap_or_default())
+        SecretText::new(json::text(|out| self.write_json(out)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_that_of_salesforce() {
+        // Computed with OpenSSL: printf %s "$ID$AT" | openssl dgst -sha256 -hmac hush -binary | base64
+        let id = "https://login.example.com/id/00D1/005";
+        let found = signature(&SecretText::new("hush"), id, "1800000000000");
+        assert_eq!(found, "h3dY65utWDb09TMNhpA2S+UkpmV6Uktk99askAjOL7s=");
     }
 }

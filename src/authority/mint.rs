@@ -4,6 +4,7 @@
 //! A key of this process signs once the store has decided, while the commit is under way. A remote
 //! key signs before the store is asked: what it does not sign is not born.
 
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::Inner;
 use super::birth::Birth;
 use super::derive::JTI_LEN;
 use super::error::{Error, Reason};
+use super::identity::IdTerms;
 use super::issued::Issued;
 use super::signing::KeySet;
 use crate::codec::handle::{HandleBuf, HandleKind};
@@ -32,6 +34,8 @@ pub(super) struct Terms {
     pub(super) audience: Arc<str>,
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
+    /// The ID token that comes with it.
+    pub(super) id: Option<Box<IdTerms>>,
 }
 
 /// An access token that lacks only what the store decides.
@@ -42,14 +46,6 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// What the store keeps about the signing key; 0 for an opaque token.
-    pub(super) fn tag(&self) -> u64 {
-        match self {
-            Form::Opaque(_) => 0,
-            Form::Jwt { keys, .. } => keys.active_tag(),
-        }
-    }
-
     /// Whether its signature must be waited for.
     pub(super) fn is_remote(&self) -> bool {
         matches!(self, Form::Jwt { keys, .. } if keys.is_remote())
@@ -81,23 +77,25 @@ pub(super) enum SignAhead {
     /// A remote key, once the store has decided: what is asked for again is no birth.
     Later,
     /// A remote key, before the store decides a birth.
-    Asked { birth: SignedBirth, text: Signed },
+    Asked(Signed),
 }
 
-type Signed = Pin<Box<dyn Future<Output = Result<SecretText, Error>> + Send>>;
+type Signed = Pin<Box<dyn Future<Output = Result<Presigned, Error>> + Send>>;
+type SignedText = Pin<Box<dyn Future<Output = Result<SecretText, Error>> + Send>>;
 
 /// All of a JWT that depends on what the store decides.
-#[derive(PartialEq, Eq)]
 pub(super) struct SignedBirth {
     jti: String,
     /// The claim of the birth, as text.
     claim: String,
 }
 
-/// A JWT that was signed for a birth as it was expected.
+/// What was signed for a birth as it was expected.
 pub(super) struct Presigned {
-    birth: SignedBirth,
-    text: SecretText,
+    /// Of a JWT.
+    birth: Option<SignedBirth>,
+    access_token: SecretText,
+    id_token: Option<SecretText>,
 }
 
 impl SignAhead {
@@ -105,7 +103,7 @@ impl SignAhead {
     pub(super) async fn signed(self) -> Result<Option<Presigned>, Error> {
         match self {
             SignAhead::No | SignAhead::Later => Ok(None),
-            SignAhead::Asked { birth, text } => Ok(Some(Presigned { birth, text: text.await? })),
+            SignAhead::Asked(signing) => signing.await.map(Some),
         }
     }
 }
@@ -138,19 +136,39 @@ impl<S: Store> Inner<S> {
     /// Asks a remote key for the signature of a birth before it is one. `decided` is what the store
     /// will say of it, `None` where nothing can be born.
     pub(super) fn sign_ahead(
-        &self,
+        self: &Arc<Self>,
         form: &Form,
         terms: &Terms,
         decided: Option<Decided>,
     ) -> Result<SignAhead, Error> {
-        let (jti, keys) = match form {
-            Form::Jwt { jti, keys } if form.is_remote() => (jti, keys),
-            _ => return Ok(SignAhead::No),
-        };
+        let is_remote_id = terms.id.as_ref().is_some_and(|id| id.keys().is_remote());
+        if !form.is_remote() && !is_remote_id {
+            return Ok(SignAhead::No);
+        }
         let Some(decided) = decided else { return Ok(SignAhead::Later) };
-        let claim = self.birth_claim(jti, decided)?;
-        let text = Box::pin(keys.sign_async(&self.issuer, terms, jti, &claim));
-        Ok(SignAhead::Asked { birth: SignedBirth { jti: jti.clone(), claim }, text })
+        // A remote key is asked for the access token at once.
+        let (birth, access_token) = self.access_token_async(form.clone(), terms, decided)?;
+        let (inner, terms) = (Arc::clone(self), terms.clone());
+        Ok(SignAhead::Asked(Box::pin(async move {
+            let access_token = access_token.await?;
+            let id_token = inner.id_token_async(&terms, &access_token).await?;
+            Ok(Presigned { birth, access_token, id_token })
+        })))
+    }
+
+    fn access_token_async(
+        &self,
+        form: Form,
+        terms: &Terms,
+        decided: Decided,
+    ) -> Result<(Option<SignedBirth>, SignedText), Error> {
+        let (jti, keys) = match form {
+            Form::Opaque(text) => return Ok((None, Box::pin(ready(Ok(text))))),
+            Form::Jwt { jti, keys } => (jti, keys),
+        };
+        let claim = self.birth_claim(&jti, decided)?;
+        let signing = Box::pin(keys.sign_async(&self.issuer, terms, &jti, &claim));
+        Ok((Some(SignedBirth { jti, claim }), signing))
     }
 
     /// Has the store decide `verb`, and makes the answer of what `settle` reads from the outcome.
@@ -176,7 +194,7 @@ impl<S: Store> Inner<S> {
                     inner.issued_async(settled, None).await
                 })
             }
-            signing @ SignAhead::Asked { .. } => Ticket::slow(async move {
+            signing @ SignAhead::Asked(_) => Ticket::slow(async move {
                 let presigned = signing.signed().await?;
                 let settled = settle(&inner, inner.store.apply(verb).await)?;
                 inner.issued_async(settled, presigned).await
@@ -199,7 +217,8 @@ impl<S: Store> Inner<S> {
                 keys.sign(&self.issuer, &terms, &jti, &birth)?
             }
         };
-        Ok(self.answer(access_token, terms, decided, refresh_token))
+        let id_token = self.id_token(&terms, &access_token)?;
+        Ok(self.answer(access_token, id_token, terms, decided, refresh_token))
     }
 
     /// As [`Inner::issued`], with a remote key: a token that was not born now, but asked for again,
@@ -210,26 +229,30 @@ impl<S: Store> Inner<S> {
         presigned: Option<Presigned>,
     ) -> Result<Issued, Error> {
         let Settled { form, terms, decided, refresh_token } = settled;
-        let access_token = match form {
-            Form::Opaque(text) => text,
-            Form::Jwt { jti, keys } => {
-                let claim = self.birth_claim(&jti, decided)?;
-                let birth = SignedBirth { jti, claim };
-                match presigned.filter(|signed| signed.birth == birth) {
-                    Some(signed) => signed.text,
-                    None => {
-                        let SignedBirth { jti, claim } = birth;
-                        keys.sign_async(&self.issuer, &terms, &jti, &claim).await?
-                    }
-                }
+        let is_it = |signed: &Presigned| match (&form, &signed.birth) {
+            (Form::Opaque(text), None) => *text == signed.access_token,
+            (Form::Jwt { jti, .. }, Some(birth)) => {
+                let claim = self.birth_claim(jti, decided);
+                birth.jti == *jti && claim.is_ok_and(|claim| claim == birth.claim)
+            }
+            _ => false,
+        };
+        let (access_token, id_token) = match presigned.filter(is_it) {
+            Some(signed) => (signed.access_token, signed.id_token),
+            None => {
+                let (_, access_token) = self.access_token_async(form, &terms, decided)?;
+                let access_token = access_token.await?;
+                let id_token = self.id_token_async(&terms, &access_token).await?;
+                (access_token, id_token)
             }
         };
-        Ok(self.answer(access_token, terms, decided, refresh_token))
+        Ok(self.answer(access_token, id_token, terms, decided, refresh_token))
     }
 
     fn answer(
         &self,
         access_token: SecretText,
+        id_token: Option<SecretText>,
         terms: Terms,
         decided: Decided,
         refresh_token: Option<SecretText>,
@@ -239,6 +262,9 @@ impl<S: Store> Inner<S> {
             token_type: "Bearer",
             expires_in: terms.expires_at.since(self.clock.read().unix),
             refresh_token,
+            id_token,
+            id: self.identity_url(&terms.subject),
+            instance_url: Arc::clone(&self.instance_url),
             scope: terms.scope,
             issued_at: terms.issued_at,
             expires_at: terms.expires_at,
@@ -246,8 +272,7 @@ impl<S: Store> Inner<S> {
             subject: terms.subject,
             grant: decided.grant,
             family: decided.family,
-            nonce: None,
-            authenticated_at: None,
+            salesforce: None,
         }
     }
 }

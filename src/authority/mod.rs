@@ -46,10 +46,13 @@ mod derive;
 mod documents;
 mod error;
 mod grants;
+mod identity;
 mod introspect;
 mod issue;
 mod issued;
+mod json;
 mod lookup;
+mod metadata;
 mod mint;
 mod policy;
 mod profile;
@@ -57,6 +60,7 @@ mod read;
 mod refresh;
 mod registration;
 mod revoke;
+mod scopes;
 mod signing;
 mod templates;
 mod token;
@@ -81,9 +85,13 @@ pub use client_metadata::METADATA_LEN_MAX;
 pub use client_secrets::RETIRED_SECRET_SECS;
 pub use error::{Answer, Error, OpenError, Reason};
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
+pub use identity::{
+    ID_TOKEN_SECS, ID_TOKEN_SECS_MAX, Identity, IdentityOptions, User, UserInfo, Users,
+};
 pub use introspect::Introspection;
 pub use issue::{Admission, Issue};
 pub use issued::Issued;
+pub use metadata::{Endpoints, Metadata};
 pub use policy::{Approvals, IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
 pub use profile::Profile;
 pub use registration::{CHILDREN_MAX, Registration};
@@ -136,6 +144,12 @@ struct Inner<S> {
     code_secs: u64,
     /// Where clients manage their registration.
     registration_uri: Option<String>,
+    users: Arc<dyn identity::Users>,
+    instance_url: Arc<str>,
+    api_instance_url: Option<Arc<str>>,
+    service_urls: Vec<(String, String)>,
+    endpoints: Endpoints,
+    scopes_supported: Vec<String>,
     slow_room: client_auth::SlowRoom,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,

@@ -45,6 +45,8 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         (_, Cause::RegistrationLimit) => {
             ("exceeded_registration_limit", 400, "too many clients were registered")
         }
+        (_, Cause::WrongOrganization) => ("Wrong_Org", 403, "the user is of another organization"),
+        (_, Cause::UnknownUser) => ("Bad_Id", 404, "there is no such user"),
         (Error::InvalidClientMetadata(_) | Error::InvalidRedirectUri(_), _) => {
             ("registration_error", 400, "the client metadata is unusable")
         }

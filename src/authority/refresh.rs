@@ -11,6 +11,7 @@ use super::audience::Audience;
 use super::client::{GrantType, RegisteredClient, TokenFormat};
 use super::derive::{Redeemed, request_digest};
 use super::error::{Error, Reason};
+use super::identity::LoginFacts;
 use super::issue::{narrow_audience, narrow_scope};
 use super::issued::Issued;
 use super::lookup::ticket;
@@ -25,7 +26,7 @@ use crate::secret::SecretText;
 use crate::store::{
     Find, Mint, Outcome, Redeem, RedeemOutcome, Seq, Store, StoreError, Ticket, TokenView, Verb,
 };
-use crate::time::Reading;
+use crate::time::{Reading, Timestamp};
 
 /// A refresh token in the hands of an authenticated client.
 struct Presented {
@@ -119,7 +120,7 @@ impl<S: Store> Inner<S> {
             salt,
             request: presented.request,
             successor: successor_digest,
-            access: terms.birth(handle, form.tag()),
+            access: terms.birth(handle, family.tag),
         }));
         let grant = family.grant;
         // A generation that is spent gives birth to nothing: it is a retry or a replay.
@@ -142,7 +143,7 @@ impl<S: Store> Inner<S> {
         let (scope, audience) = match presented.handle.locator.bucket == family.generation {
             true => {
                 // What was taken from the client since is not in its next token.
-                let within = family.scope.intersection(presented.client.scopes());
+                let within = self.profile.covered(&family.scope, presented.client.scopes());
                 if !self.is_permitted(&presented.client, &family.subject) {
                     return Err(Error::InvalidGrant(not_permitted()));
                 }
@@ -150,13 +151,18 @@ impl<S: Store> Inner<S> {
                     return Err(Error::InvalidGrant(Reason::new("no refresh tokens any more")));
                 }
                 let (scope, audience) = presented.asked.as_ref().map_err(Error::clone)?;
-                let scope = narrow_scope(scope.as_ref().map(Scope::as_str), &within)?;
+                let scope = scope.as_ref().map(Scope::as_str);
+                let scope = narrow_scope(scope, &within, self.profile)?;
                 let audience = audience.as_ref().map(Audience::as_str);
                 (scope, narrow_audience(audience, &of_family)?)
             }
             false => (family.scope.clone(), of_family),
         };
         let issued_at = presented.now.unix;
+        // OpenID Connect Core section 12.2: "its value MUST represent the time of the original
+        // authentication", and "it SHOULD NOT have a nonce Claim".
+        let at = Some(Timestamp(family.tag)).filter(|at| at.0 > 0);
+        let id = self.id_terms(&presented.client, &scope, LoginFacts { nonce: None, at });
         Ok(Terms {
             client: family.client.clone(),
             subject: family.subject.clone(),
@@ -164,6 +170,7 @@ impl<S: Store> Inner<S> {
             audience: audience.to_shared(),
             issued_at,
             expires_at: issued_at.plus(presented.client.access_secs()).min(family.family_ends_at),
+            id,
         })
     }
 

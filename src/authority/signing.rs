@@ -16,7 +16,7 @@ use super::mint::Terms;
 use super::templates::Templates;
 use super::{Authority, Inner, documents};
 use crate::codec::algorithm::Algorithm;
-use crate::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims};
+use crate::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims, IdClaims};
 use crate::codec::jws::SignError;
 use crate::codec::keyring::{Keyring, KeyringError};
 use crate::codec::keys::{KeyError, SigningKey};
@@ -62,12 +62,6 @@ impl KeySet {
         &self.ring
     }
 
-    /// A short name of the active key for the store's records.
-    pub(super) fn active_tag(&self) -> u64 {
-        let hash = blake3::hash(self.ring.active().kid().as_bytes());
-        hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-    }
-
     /// The JWT of these terms. A retry, too, is signed by the active key: the one that signed first
     /// may have been retired since.
     pub(super) fn sign(
@@ -98,6 +92,16 @@ impl KeySet {
         async move { signing.await.map(SecretText::new).map_err(unsigned) }
     }
 
+    /// The ID token with these claims.
+    pub(super) fn sign_id(&self, claims: &IdClaims<'_>) -> Result<SecretText, Error> {
+        let key = self.ring.active();
+        let signed = key.token_len(claims).and_then(|len| {
+            let mut out = vec![0; len];
+            key.sign_into(claims, &mut out).map(SecretText::new)
+        });
+        signed.map_err(unsigned)
+    }
+
     /// Whether a signature of the active key must be waited for.
     pub(super) fn is_remote(&self) -> bool {
         self.ring.active().is_remote()
@@ -126,7 +130,7 @@ fn with_claims<T>(
     })
 }
 
-fn unsigned(error: SignError) -> Error {
+pub(super) fn unsigned(error: SignError) -> Error {
     Error::ServerError(Reason::with("the token could not be signed", error))
 }
 

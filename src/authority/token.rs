@@ -8,7 +8,7 @@ use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Cause, Error, Reason};
 use super::issue::{Granted, narrow_scope};
-use super::issued::Issued;
+use super::issued::{Issued, SalesforceFields};
 use super::profile::Profile;
 use super::{Authority, Inner};
 use crate::ids::Subject;
@@ -126,8 +126,16 @@ impl<S: Store> Authority<S> {
         // Noted before the client is authenticated: a revocation in between outlives this request.
         let admission = self.inner.store.admission();
         let grant = Some(request.grant.grant_type());
-        self.inner
-            .as_client(request.caller, grant, |client| self.inner.token(admission, client, request))
+        let inner = &self.inner;
+        let issued = inner
+            .as_client(request.caller, grant, |client| inner.token(admission, client, request));
+        match inner.profile {
+            Profile::Standard => issued,
+            Profile::Salesforce => {
+                let (inner, caller) = (Arc::clone(inner), request.caller.clone());
+                issued.and_then(move |issued| inner.as_salesforce_does(issued?, &caller))
+            }
+        }
     }
 
     /// Answers many token requests, in their order, as [`Authority::token`] would one by one: each
@@ -141,6 +149,13 @@ impl<S: Store> Authority<S> {
 }
 
 impl<S: Store> Inner<S> {
+    fn as_salesforce_does(&self, issued: Issued, caller: &Caller) -> Result<Issued, Error> {
+        let secret = self.secret_of(caller);
+        let api = self.api_instance_url.as_ref();
+        let fields = SalesforceFields::of(&issued, secret.as_ref(), api);
+        Ok(Issued { salesforce: Some(fields), ..issued })
+    }
+
     fn token(
         self: &Arc<Self>,
         admission: Seq,
@@ -165,7 +180,7 @@ impl<S: Store> Inner<S> {
         if !client.may_use(GrantType::ClientCredentials) {
             return Err(Error::UnauthorizedClient(Reason::new("no client_credentials")));
         }
-        let asked = narrow_scope(request.scope, client.scopes())?;
+        let asked = narrow_scope(request.scope, client.scopes(), self.profile)?;
         let scope = without_refresh(&asked)?;
         let audience = self.narrow_audience(request.audience, &client)?;
         let subject = match &client.settings.run_as {
@@ -185,6 +200,7 @@ impl<S: Store> Inner<S> {
             scope,
             audience,
             refresh: false,
+            login: None,
             code: None,
         })
     }

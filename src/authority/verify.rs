@@ -76,7 +76,25 @@ impl<S: Store> Authority<S> {
 }
 
 impl<S: Store> Inner<S> {
+    /// As [`Authority::verify_live`], for what the authority itself serves: whatever the audience.
+    pub(super) fn live_for_us(
+        self: &Arc<Self>,
+        token: &str,
+    ) -> Result<Ticket<ActiveToken, Error>, Error> {
+        self.live(token, |_, token| {
+            token.ok_or_else(|| Error::InvalidToken(Reason::new("not live")))
+        })
+    }
+
     fn verify_live(self: &Arc<Self>, token: &str) -> Result<Ticket<ActiveToken, Error>, Error> {
+        self.live(token, Inner::meant_for_us)
+    }
+
+    fn live(
+        self: &Arc<Self>,
+        token: &str,
+        judge: fn(&Self, Option<ActiveToken>) -> Result<ActiveToken, Error>,
+    ) -> Result<Ticket<ActiveToken, Error>, Error> {
         let refuse = |why| Error::InvalidToken(Reason::new(why));
         let now = self.clock.read();
         match self.read(token).map_err(refuse)? {
@@ -85,7 +103,7 @@ impl<S: Store> Inner<S> {
                     Ok(self.find_then(find, now, move |inner, view| {
                         let live = view.filter(|view| view.live);
                         let token = live.map(|v| ActiveToken::of_view(TokenKind::Access, v));
-                        Ticket::ready(inner.meant_for_us(token))
+                        Ticket::ready(judge(inner, token))
                     }))
                 }
                 _ => Err(refuse("no access token")),
@@ -93,7 +111,7 @@ impl<S: Store> Inner<S> {
             Read::Jwt(jwt) => Ok(self.find_then(jwt.find(true), now, move |inner, view| {
                 let live = view.filter(|view| view.live && view.client == jwt.client);
                 let token = live.map(|view| ActiveToken::of_jwt(*jwt, view));
-                Ticket::ready(inner.meant_for_us(token))
+                Ticket::ready(judge(inner, token))
             })),
         }
     }

@@ -222,6 +222,12 @@ impl HandleKeys {
         Ok(HandleKeys { org, current, older })
     }
 
+    /// The organisation.
+    #[must_use]
+    pub fn org(&self) -> &OrgId {
+        &self.org
+    }
+
     /// The version under which new handles are made.
     #[must_use]
     pub fn current_version(&self) -> u8 {

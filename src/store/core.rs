@@ -399,6 +399,7 @@ impl<J: Journal> Core<J> {
             family_ends_at: family_row.ends_at(),
             scope: Scope::from_canonical(self.set_text(token.scope)),
             audience: self.set_text(token.audience),
+            tag: family_row.mint.tag,
         })
     }
 
@@ -430,6 +431,7 @@ impl<J: Journal> Core<J> {
             family_ends_at: row.ends_at(),
             scope: Scope::from_canonical(self.set_text(row.scope)),
             audience: self.set_text(row.audience),
+            tag: row.mint.tag,
         };
         Some((view, row.digest, row.generation))
     }

@@ -60,7 +60,7 @@ pub struct AccessBirth {
     pub scope: Scope,
     /// Its audiences, in canonical text (sorted, one space between).
     pub audience: Arc<str>,
-    /// What the layer above needs to build the same token again, such as a tag of its signing key.
+    /// What the layer above wants to know of the login again, such as when it was.
     pub tag: u64,
 }
 

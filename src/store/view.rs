@@ -37,6 +37,8 @@ pub struct TokenView {
     pub scope: Scope,
     /// Its audiences, in canonical text.
     pub audience: Arc<str>,
+    /// [`AccessBirth::tag`](super::AccessBirth::tag) of what its family minted last.
+    pub tag: u64,
 }
 
 /// A code as the store sees it at the moment of the lookup.

@@ -204,7 +204,7 @@ impl<S: Store> Inner<S> {
         if !self.is_permitted(&authorization.client, &login.subject) {
             return Err(Error::AccessDenied(not_permitted()));
         }
-        let scope = narrow_scope(Some(scope), &authorization.scope)?;
+        let scope = narrow_scope(Some(scope), &authorization.scope, self.profile)?;
         let now = self.clock.read();
         let pair = login.pair(authorization);
         let id = self.store.draw(Near::Pair(&pair));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Inner;
 use super::super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::super::error::{Cause, Error, Reason};
+use super::super::identity::LoginFacts;
 use super::super::issue::{Granted, RedeemedCode, narrow_scope};
 use super::super::issued::Issued;
 use super::super::lookup::ticket;
@@ -85,11 +86,11 @@ impl<S: Store> Inner<S> {
             return Err(Error::InvalidGrant(not_permitted()));
         }
         // What was taken from the client since is not in its token.
-        let within = scope.intersection(client.scopes());
+        let within = self.profile.covered(&scope, client.scopes());
         let scope = match view.spent {
             // Only its end is decided.
             true => within,
-            false => narrow_scope(presented.scope.as_deref(), &within)?,
+            false => narrow_scope(presented.scope.as_deref(), &within, self.profile)?,
         };
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
         let refresh = wants_refresh && client.refreshes();
@@ -102,12 +103,12 @@ impl<S: Store> Inner<S> {
             scope,
             audience,
             refresh,
+            login: Some(LoginFacts {
+                nonce: terms.nonce,
+                at: Some(Timestamp(terms.authenticated_at)),
+            }),
             code: Some(RedeemedCode { code: *code, is_spent: view.spent }),
         };
-        let (nonce, authenticated_at) = (terms.nonce, Timestamp(terms.authenticated_at));
-        let issued = self.give_birth(granted)?;
-        Ok(issued.and_then(move |issued: Result<Issued, Error>| {
-            Ok(Issued { nonce, authenticated_at: Some(authenticated_at), ..issued? })
-        }))
+        self.give_birth(granted)
     }
 }

@@ -72,4 +72,4 @@ pub use request::{
 };
 pub use step::Step;
 
-pub(super) use redirect::is_redirect_uri;
+pub(super) use redirect::{is_redirect_uri, push_encoded};

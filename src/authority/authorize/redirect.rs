@@ -109,7 +109,7 @@ impl Redirect {
 }
 
 /// `application/x-www-form-urlencoded`, with `%20` for a space: every reader takes it.
-fn push_encoded(out: &mut String, text: &str) {
+pub(in crate::authority) fn push_encoded(out: &mut String, text: &str) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));

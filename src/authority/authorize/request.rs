@@ -361,7 +361,7 @@ impl<S: Store> Inner<S> {
         }
         let max_age = request.max_age.map(str::parse).transpose();
         let max_age = max_age.map_err(|_| refuse("the max_age is no number"))?;
-        let scope = narrow_scope(request.scope, client.scopes())?;
+        let scope = narrow_scope(request.scope, client.scopes(), self.profile)?;
         let audience = self.narrow_audience(request.resource, &client)?;
         Ok(Authorization {
             admission,

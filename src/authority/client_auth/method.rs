@@ -42,6 +42,11 @@ impl AuthMethod {
         }
     }
 
+    /// Every registered name.
+    pub(in crate::authority) fn names() -> impl Iterator<Item = &'static str> {
+        AuthMethod::NAMES.into_iter().map(|(name, _)| name)
+    }
+
     /// The method of that registered name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<AuthMethod> {

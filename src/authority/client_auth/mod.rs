@@ -185,6 +185,17 @@ impl<S: Store> Inner<S> {
         Ok(opens)
     }
 
+    /// The secret that a caller proved itself with, as it was meant.
+    pub(super) fn secret_of(&self, caller: &Caller) -> Option<SecretText> {
+        let (Some(Ok(id)), Proof::Secret(text, other)) = (&caller.client_id, &caller.proof) else {
+            return None;
+        };
+        let Some(other) = other else { return Some(text.clone()) };
+        let client = self.clients.get(id)?;
+        let is_first = self.opens(id, &client, text.expose()).is_ok_and(|opens| opens);
+        Some(if is_first { text.clone() } else { other.clone() })
+    }
+
     /// Whether a token, which has the entropy of a generated secret, is the kept one.
     pub(super) fn is_token(&self, kept: &KeptSecret, id: &ClientId, token: &str) -> bool {
         let given = self.given(kept.key_version, id, token);

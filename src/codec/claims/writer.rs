@@ -63,6 +63,28 @@ impl<'c> ClaimsWriter<'c> {
         self.array(values)
     }
 
+    /// Adds an object of strings, which must be given under different names.
+    ///
+    /// # Errors
+    /// As [`ClaimsWriter::str`].
+    pub fn object<'m>(
+        &mut self,
+        name: &'c str,
+        members: impl IntoIterator<Item = (&'m str, &'m str)>,
+    ) -> Result<(), SignError> {
+        self.extra(name)?;
+        self.push(b"{")?;
+        for (at, (member, value)) in members.into_iter().enumerate() {
+            if at > 0 {
+                self.push(b",")?;
+            }
+            self.quoted(member)?;
+            self.push(b":")?;
+            self.quoted(value)?;
+        }
+        self.push(b"}")
+    }
+
     /// Adds a number.
     ///
     /// # Errors

@@ -1,0 +1,40 @@
+//! Who a subject is, told to those who may know: ID tokens, the UserInfo document and Salesforce's
+//! identity URL. What is known of a user is the host's to say ([`Users`]).
+
+mod document;
+mod id_token;
+mod user;
+mod user_info;
+
+pub use document::{Identity, IdentityOptions};
+pub use id_token::{ID_TOKEN_SECS, ID_TOKEN_SECS_MAX};
+pub use user::{User, Users};
+pub use user_info::UserInfo;
+
+pub(super) use id_token::{IdTerms, LoginFacts};
+pub(super) use user::NoUsers;
+
+use super::Inner;
+use super::authorize::push_encoded;
+use super::profile::Profile;
+use crate::ids::Subject;
+
+impl<S> Inner<S> {
+    /// Salesforce's identity URL of a subject.
+    pub(super) fn identity_url(&self, subject: &Subject) -> String {
+        let mut url = String::from(self.issuer.trim_end_matches('/'));
+        url.push_str("/id/");
+        url.push_str(self.handles.org().as_str());
+        url.push('/');
+        push_encoded(&mut url, subject.as_str());
+        url
+    }
+
+    /// How a subject is named to clients: one name in every answer.
+    pub(super) fn subject_of(&self, subject: &Subject) -> String {
+        match self.profile {
+            Profile::Standard => subject.as_str().to_owned(),
+            Profile::Salesforce => self.identity_url(subject),
+        }
+    }
+}
