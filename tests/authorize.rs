@@ -6,8 +6,8 @@ use std::sync::Barrier;
 
 use mintage::authority::{
     Answer, Authorization, AuthorizationError, AuthorizationRequest, Caller, Client, Error,
-    GrantType, Issued, Login, PermittedUsers, Profile, STATE_LEN_MAX, Step, Target, TokenFormat,
-    TokenRequest,
+    GrantType, Issued, Login, PermittedUsers, Profile, Resources, STATE_LEN_MAX, Step, Target,
+    TokenFormat, TokenRequest,
 };
 use mintage::ids::{ClientId, Subject};
 use mintage::scope::Scope;
@@ -321,7 +321,10 @@ fn other_refusals_are_told_to_the_client(opener: impl Opener) -> Tested {
         (request("refreshes"), "unauthorized_client"),
         (AuthorizationRequest { scope: Some("api admin"), ..base() }, "invalid_scope"),
         (AuthorizationRequest { scope: Some("a\"b"), ..base() }, "invalid_scope"),
-        (AuthorizationRequest { resource: Some("https://elsewhere"), ..base() }, "invalid_target"),
+        (
+            AuthorizationRequest { resources: Resources::of(["https://elsewhere"]), ..base() },
+            "invalid_target",
+        ),
         (AuthorizationRequest { code_challenge: None, ..base() }, "invalid_request"),
         (
             AuthorizationRequest { code_challenge: None, code_challenge_method: None, ..base() },

@@ -5,10 +5,10 @@ mod store_support;
 use std::sync::{Arc, Barrier};
 
 use mintage::store::{
-    Find, IssueOutcome, Listing, MemoryCheckpointHome, Outcome, PairPolicy, Put, RedeemOutcome,
-    Store, Target, Verb,
+    Extend, Find, IssueOutcome, Listing, MemoryCheckpointHome, Outcome, PairPolicy, Put,
+    RedeemOutcome, Store, Target, Verb,
 };
-use mintage::time::{Clock, ManualClock};
+use mintage::time::{Clock, ManualClock, Timestamp};
 use store_support::{Bench, LIFETIME, TempDir, clock, durable, memory, pair, wait};
 
 /// Runs a law on a store in memory and on one on disk.
@@ -39,6 +39,7 @@ macro_rules! laws {
 
 laws! {
     a_token_lives_until_it_expires
+    an_extended_token_lives_longer_within_its_place
     a_redeemed_token_is_spent
     a_retry_gets_the_same_mint
     a_replay_kills_the_family
@@ -128,6 +129,38 @@ fn a_token_lives_until_it_expires(bench: &Bench<'_, impl Store>) {
     assert!(bench.is_live(tokens.access));
     bench.clock.advance(1);
     assert!(!bench.is_live(tokens.access));
+}
+
+fn an_extended_token_lives_longer_within_its_place(bench: &Bench<'_, impl Store>) {
+    let tokens = bench.issue(&pair("reports", "user-1"));
+    let (access, start) = (tokens.access, bench.clock.read().unix);
+    let extend = |digest, expires_at| {
+        let (locator, now) = (access.locator, bench.clock.read());
+        let verb = Verb::Extend(Extend { locator, digest, expires_at, now });
+        match wait(bench.store.apply(verb)) {
+            Ok(Outcome::Extend(until)) => until,
+            other => panic!("{other:?}"),
+        }
+    };
+    let until = |secs| Some(start.plus(secs));
+    assert_eq!(extend(access.digest, start), until(LIFETIME), "nothing gets shorter");
+    assert_eq!(extend(access.digest, start.plus(LIFETIME + 9)), until(LIFETIME + 9));
+    assert_eq!(extend(store_support::fresh_digest(), start.plus(LIFETIME + 99)), None);
+    bench.clock.advance(LIFETIME + 8);
+    assert!(bench.is_live(access));
+    // Its place lasts for 60 seconds times two to the class.
+    let place_end = Timestamp(u64::from(access.locator.bucket) * 60 + (60 << access.locator.class));
+    assert_eq!(extend(access.digest, start.plus(10 * LIFETIME)), Some(place_end));
+    bench.clock.advance(place_end.since(bench.clock.read().unix) - 1);
+    assert!(bench.is_live(access));
+    bench.clock.advance(1);
+    assert!(!bench.is_live(access));
+    assert_eq!(extend(access.digest, start.plus(10 * LIFETIME)), None, "the dead stay dead");
+    let tokens = bench.issue(&pair("reports", "user-2"));
+    bench.revoke(Target::Family(tokens.family));
+    let (locator, digest, now) = (tokens.access.locator, tokens.access.digest, bench.clock.read());
+    let verb = Verb::Extend(Extend { locator, digest, expires_at: now.unix.plus(3_700), now });
+    assert!(matches!(wait(bench.store.apply(verb)), Ok(Outcome::Extend(None))));
 }
 
 fn a_redeemed_token_is_spent(bench: &Bench<'_, impl Store>) {

@@ -63,6 +63,70 @@ impl Audience {
     }
 }
 
+/// The `resource` parameters of a request, which may be repeated (RFC 8707 section 2): the audiences
+/// that it asks for, as absolute URIs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resources<'a> {
+    listed: [Option<&'a str>; AUDIENCES_MAX],
+    len: usize,
+}
+
+impl<'a> Resources<'a> {
+    /// These.
+    #[must_use]
+    pub fn of(uris: impl IntoIterator<Item = &'a str>) -> Resources<'a> {
+        uris.into_iter().fold(Resources::default(), Resources::and)
+    }
+
+    /// These and one more. One without a value counts for nothing.
+    #[must_use]
+    pub fn and(mut self, uri: &'a str) -> Resources<'a> {
+        if uri.is_empty() {
+            return self;
+        }
+        if let Some(place) = self.listed.get_mut(self.len) {
+            *place = Some(uri);
+        }
+        self.len += 1;
+        self
+    }
+
+    /// The URIs, in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = &'a str> {
+        self.listed.into_iter().flatten()
+    }
+
+    /// The audience that they and `others`, a space-delimited list, ask for; `None` for none.
+    pub(super) fn audience(&self, others: Option<&str>) -> Result<Option<Audience>, Error> {
+        if self.len > AUDIENCES_MAX {
+            return Err(Error::InvalidTarget(Reason::new("too many resources")));
+        }
+        // "Its value MUST be an absolute URI [...] The URI MUST NOT include a fragment component."
+        if !self.iter().all(is_absolute_uri) {
+            return Err(Error::InvalidTarget(Reason::new("a resource is no absolute URI")));
+        }
+        if self.len == 0 {
+            return others.map(Audience::parse).transpose();
+        }
+        let mut all = others.unwrap_or_default().to_owned();
+        for uri in self.iter() {
+            all.push(' ');
+            all.push_str(uri);
+        }
+        Audience::parse(&all).map(Some)
+    }
+}
+
+fn is_absolute_uri(uri: &str) -> bool {
+    let named = uri.split_once(':').is_some_and(|(scheme, rest)| {
+        let of_scheme = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(of_scheme)
+            && !rest.is_empty()
+    });
+    named && uri.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+}
+
 impl fmt::Debug for Audience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Audience({:?})", self.as_str())
@@ -77,6 +141,27 @@ pub(super) fn overlap(a: &str, b: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resources_are_absolute_uris() -> Result<(), Error> {
+        for good in ["https://a.example/x?y=1", "urn:a:b", "api-1:x"] {
+            let asked = Resources::of([good, "", good]).audience(None)?;
+            assert_eq!(asked.as_ref().map(Audience::as_str), Some(good));
+        }
+        for bad in
+            ["a", "/x", ":x", "1a:x", "a b:c", "https:", "https://a#b", "https://a b", "\u{e9}:x"]
+        {
+            let refused = Resources::of([bad]).audience(None);
+            assert!(matches!(refused, Err(Error::InvalidTarget(_))), "{bad}");
+        }
+        assert!(Resources::of(["", ""]).audience(None)?.is_none());
+        let both = Resources::of(["urn:b"]).audience(Some("a"))?;
+        assert_eq!(both.as_ref().map(Audience::as_str), Some("a urn:b"));
+        let many: Vec<String> = (0..=AUDIENCES_MAX).map(|n| format!("urn:a:{n}")).collect();
+        let many = Resources::of(many.iter().map(String::as_str));
+        assert!(matches!(many.audience(None), Err(Error::InvalidTarget(_))));
+        Ok(())
+    }
 
     #[test]
     fn audiences_are_a_bounded_set() -> Result<(), Error> {

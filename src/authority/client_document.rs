@@ -34,6 +34,7 @@ struct Stored {
     audience: String,
     jwt: bool,
     access_secs: Option<u64>,
+    sliding_secs: Option<u64>,
     rotates: bool,
     absolute_secs: u64,
     idle_secs: u64,
@@ -185,6 +186,7 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         audience: settings.audiences.as_str().to_owned(),
         jwt: settings.format == TokenFormat::Jwt,
         access_secs: settings.access_secs,
+        sliding_secs: settings.sliding_secs,
         rotates: settings.refresh.rotates,
         absolute_secs: settings.refresh.absolute_secs,
         idle_secs: settings.refresh.idle_secs,
@@ -266,6 +268,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         audiences: Audience::parse(&stored.audience).ok()?,
         format: if stored.jwt { TokenFormat::Jwt } else { TokenFormat::Opaque },
         access_secs: stored.access_secs,
+        sliding_secs: stored.sliding_secs,
         refresh: RefreshPolicy {
             rotates: stored.rotates,
             absolute_secs: stored.absolute_secs,
@@ -343,6 +346,7 @@ mod tests {
             .audiences(["https://a.example"])
             .format(TokenFormat::Jwt)
             .access_secs(60)
+            .sliding(600)
             .refresh(RefreshPolicy::rotate().absolute_secs(9).idle_secs(3))
             .pairs(PairPolicy::Newest(5))
             .introspects(Introspects::OwnAndChildren)

@@ -6,6 +6,7 @@ use super::client::{ACCESS_SECS_MAX, GrantType, Introspects, RefreshPolicy, Toke
 use super::client_auth::{AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX, ClientKeys};
 use super::identity::ID_TOKEN_SECS_MAX;
 use super::policy::{IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
+use super::session::SLIDING_SECS_MAX;
 use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
 use crate::secret::SecretText;
@@ -29,6 +30,8 @@ pub(super) struct Settings {
     pub(super) audiences: Audience,
     pub(super) format: TokenFormat,
     pub(super) access_secs: Option<u64>,
+    /// The longest life of opaque tokens that live on while they are used.
+    pub(super) sliding_secs: Option<u64>,
     pub(super) refresh: RefreshPolicy,
     pub(super) pairs: PairPolicy,
     pub(super) introspects: Introspects,
@@ -83,6 +86,7 @@ impl Settings {
             audiences: Audience::empty(),
             format: TokenFormat::Opaque,
             access_secs: None,
+            sliding_secs: None,
             refresh: RefreshPolicy::fixed(),
             pairs: PairPolicy::Unlimited,
             introspects: Introspects::Own,
@@ -158,6 +162,8 @@ impl Settings {
             Some(problem)
         } else if self.access_secs.is_some_and(|secs| !(1..=ACCESS_SECS_MAX).contains(&secs)) {
             Some("its access lifetime is out of range")
+        } else if let Some(problem) = self.sliding_problem() {
+            Some(problem)
         } else if self.id_tokens.secs.is_some_and(|secs| !(1..=ID_TOKEN_SECS_MAX).contains(&secs)) {
             Some("the lifetime of its ID tokens is out of range")
         } else if self.name.len() > NAME_LEN_MAX {
@@ -203,6 +209,18 @@ impl Settings {
 }
 
 impl Settings {
+    /// What is wrong with its sessions that slide.
+    fn sliding_problem(&self) -> Option<&'static str> {
+        let longest = self.sliding_secs?;
+        if !(60..=SLIDING_SECS_MAX).contains(&longest) {
+            Some("the longest life of its sessions is out of range")
+        } else if matches!(self.pairs, PairPolicy::Reuse { .. }) {
+            Some("the pair policy reuse is for sessions of a fixed length")
+        } else {
+            None
+        }
+    }
+
     /// What is wrong with its redirect URIs.
     pub(super) fn redirect_problem(&self) -> Option<&'static str> {
         let uris = &self.redirect_uris;

@@ -194,10 +194,12 @@ impl<S: Store> Inner<S> {
                 return Ticket::ready(Ok(inner.introspection(None)));
             };
             let counted = Find::Access { locator, digest, used: true };
-            inner.find_then(counted, now, |inner, view| {
-                let shown = view
-                    .filter(|view| view.live)
-                    .map(|view| ActiveToken::of_view(TokenKind::Access, view));
+            inner.find_then(counted, now, move |inner, view| {
+                let live = view.filter(|view| view.live);
+                if let Some(view) = &live {
+                    inner.slide(view, locator, digest, now);
+                }
+                let shown = live.map(|view| ActiveToken::of_view(TokenKind::Access, view));
                 Ticket::ready(Ok(inner.introspection(shown)))
             })
         })

@@ -14,6 +14,7 @@ use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
 use super::profile::Profile;
+use super::session::place_secs;
 use super::{Authority, Inner};
 use crate::codec::handle::HandleKind;
 use crate::entropy::random;
@@ -226,7 +227,8 @@ impl<S: Store> Inner<S> {
         let device =
             device.map_err(|error| Error::InvalidRequest(Reason::with("device", error)))?;
         let scope = narrow_scope(scope.as_deref(), client.scopes(), self.profile)?;
-        let audience = self.narrow_audience(audience.as_deref(), &client)?;
+        let audience = audience.as_deref().map(Audience::parse).transpose()?;
+        let audience = self.narrow_audience(audience, &client)?;
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
         let refresh = refresh && wants_refresh && client.refreshes();
         let code = None;
@@ -246,7 +248,7 @@ impl<S: Store> Inner<S> {
     /// The audience asked for within the client's, or all of the client's.
     pub(super) fn narrow_audience(
         &self,
-        asked: Option<&str>,
+        asked: Option<Audience>,
         client: &RegisteredClient,
     ) -> Result<Audience, Error> {
         let own = client.audiences();
@@ -371,6 +373,7 @@ impl<S: Store> Inner<S> {
         match client.format() {
             TokenFormat::Opaque => {
                 let lives = terms.expires_at.since(terms.issued_at);
+                let lives = place_secs(client.settings.sliding_secs, lives);
                 let locator = self.locate(seed.family, terms.issued_at, lives);
                 let secret = match derived {
                     true => {
@@ -547,9 +550,11 @@ pub(super) fn narrow_scope(
 }
 
 /// The audience asked for, or all of `within` when none is (I9).
-pub(super) fn narrow_audience(asked: Option<&str>, within: &Audience) -> Result<Audience, Error> {
+pub(super) fn narrow_audience(
+    asked: Option<Audience>,
+    within: &Audience,
+) -> Result<Audience, Error> {
     let Some(asked) = asked else { return Ok(within.clone()) };
-    let asked = Audience::parse(asked)?;
     match asked.is_within(within) && !asked.is_empty() {
         true => Ok(asked),
         false => Err(Error::InvalidTarget(Reason::new("the audience exceeds what was granted"))),

@@ -61,13 +61,14 @@ mod refresh;
 mod registration;
 mod revoke;
 mod scopes;
+mod session;
 mod signing;
 mod templates;
 mod token;
 mod verify;
 
 pub use active::{ActiveToken, TokenKind};
-pub use audience::{AUDIENCES_MAX, Audience};
+pub use audience::{AUDIENCES_MAX, Audience, Resources};
 pub use authorize::{
     Authorization, AuthorizationError, AuthorizationRequest, Login, NONCE_LEN_MAX, PUSHED_SECS,
     Pushed, REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, STATE_LEN_MAX, Step,
@@ -96,6 +97,7 @@ pub use policy::{Approvals, IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, Perm
 pub use profile::Profile;
 pub use registration::{CHILDREN_MAX, Registration};
 pub use revoke::Target;
+pub use session::SLIDING_SECS_MAX;
 pub use signing::Keys;
 pub use token::TokenRequest;
 pub use verify::{Scratch, VerifiedClaims};

@@ -17,6 +17,7 @@ use super::issued::Issued;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
+use super::session::place_secs;
 use super::token::TokenRequest;
 use crate::codec::handle::{Handle, HandleKind};
 use crate::entropy::random;
@@ -73,7 +74,8 @@ impl<S: Store> Inner<S> {
                 scope.as_ref().map_or("", Scope::as_str),
                 audience.as_ref().map_or("", Audience::as_str),
             ),
-            Err(_) => (request.scope.unwrap_or(""), request.audience.unwrap_or("")),
+            // No request that was granted is like it.
+            Err(_) => (request.scope.unwrap_or(""), "\n"),
         };
         let digest = request_digest(client.client_id(), scope, audience);
         let find = Find::Family(handle.locator.id);
@@ -105,7 +107,9 @@ impl<S: Store> Inner<S> {
         let from = presented.derivation(next, &salt);
         let (successor, successor_digest) = self.successor(rotates, key_version, &from)?.unzip();
         let locator = (presented.client.format() == TokenFormat::Opaque).then(|| {
-            self.locate(from.family, terms.issued_at, terms.expires_at.since(terms.issued_at))
+            let lives = terms.expires_at.since(terms.issued_at);
+            let lives = place_secs(presented.client.settings.sliding_secs, lives);
+            self.locate(from.family, terms.issued_at, lives)
         });
         let (form, handle) = self.form_of(key_version, &from, locator)?;
         let verb = Verb::Redeem(Box::new(Redeem {
@@ -153,8 +157,7 @@ impl<S: Store> Inner<S> {
                 let (scope, audience) = presented.asked.as_ref().map_err(Error::clone)?;
                 let scope = scope.as_ref().map(Scope::as_str);
                 let scope = narrow_scope(scope, &within, self.profile)?;
-                let audience = audience.as_ref().map(Audience::as_str);
-                (scope, narrow_audience(audience, &of_family)?)
+                (scope, narrow_audience(audience.clone(), &of_family)?)
             }
             false => (family.scope.clone(), of_family),
         };
@@ -262,7 +265,7 @@ impl<S: Store> Inner<S> {
 fn asked(request: &TokenRequest<'_>) -> Asked {
     let scope = request.scope.map(Scope::parse).transpose();
     let scope = scope.map_err(|error| Error::InvalidScope(Reason::with("scope", error)))?;
-    Ok((scope, request.audience.map(Audience::parse).transpose()?))
+    Ok((scope, request.asked_audience()?))
 }
 
 impl Presented {

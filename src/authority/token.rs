@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::audience::{Audience, Resources};
 use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Cause, Error, Reason};
@@ -23,6 +24,7 @@ pub struct TokenRequest<'a> {
     pub(super) caller: &'a Caller,
     pub(super) scope: Option<&'a str>,
     pub(super) audience: Option<&'a str>,
+    pub(super) resources: Resources<'a>,
     pub(super) redirect_uri: Option<&'a str>,
     pub(super) verifier: Option<&'a str>,
 }
@@ -71,6 +73,7 @@ impl<'a> TokenRequest<'a> {
             caller,
             scope: None,
             audience: None,
+            resources: Resources::default(),
             redirect_uri: None,
             verifier: None,
         }
@@ -95,6 +98,16 @@ impl<'a> TokenRequest<'a> {
     /// The audience, space-delimited, within what was granted; all of it by default.
     pub fn audience(self, audience: &'a str) -> TokenRequest<'a> {
         TokenRequest { audience: Some(audience), ..self }
+    }
+
+    /// One more resource (RFC 8707), an absolute URI: an audience, as those that
+    /// [`TokenRequest::audience`] names.
+    pub fn resource(self, uri: &'a str) -> TokenRequest<'a> {
+        TokenRequest { resources: self.resources.and(uri), ..self }
+    }
+
+    pub(super) fn asked_audience(&self) -> Result<Option<Audience>, Error> {
+        self.resources.audience(self.audience)
     }
 }
 
@@ -182,7 +195,7 @@ impl<S: Store> Inner<S> {
         }
         let asked = narrow_scope(request.scope, client.scopes(), self.profile)?;
         let scope = without_refresh(&asked)?;
-        let audience = self.narrow_audience(request.audience, &client)?;
+        let audience = self.narrow_audience(request.asked_audience()?, &client)?;
         let subject = match &client.settings.run_as {
             Some(subject) => subject.clone(),
             None if self.profile == Profile::Salesforce => {

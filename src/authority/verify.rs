@@ -102,6 +102,9 @@ impl<S: Store> Inner<S> {
                 Some((TokenKind::Access, find)) => {
                     Ok(self.find_then(find, now, move |inner, view| {
                         let live = view.filter(|view| view.live);
+                        if let Some(view) = &live {
+                            inner.slide(view, handle.locator, handle.digest, now);
+                        }
                         let token = live.map(|v| ActiveToken::of_view(TokenKind::Access, v));
                         Ticket::ready(judge(inner, token))
                     }))

@@ -238,6 +238,7 @@ impl Store for DurableStore {
                 None => return self.inner.revoke_cold(revoke),
             },
             Verb::Code(birth) => core.offer(&birth),
+            Verb::Extend(extend) => core.extend(&extend),
             Verb::UseOnce(once) => core.use_once(&once),
             Verb::Put(put) => core.put(put),
         };

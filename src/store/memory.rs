@@ -73,6 +73,7 @@ impl Store for MemoryStore {
                 self.core.revoke(&revoke).unwrap_or(Ok(Ticket::ready(Ok(Outcome::Revoke(None)))))
             }
             Verb::Code(birth) => self.core.offer(&birth),
+            Verb::Extend(extend) => self.core.extend(&extend),
             Verb::UseOnce(once) => self.core.use_once(&once),
             Verb::Put(put) => self.core.put(put),
         };

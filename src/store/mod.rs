@@ -1,7 +1,7 @@
 //! Tokens as state: who holds what, what is spent, what is revoked.
 //!
-//! Every change is one of a few verbs, each atomic: [`Issue`], [`Redeem`], [`Revoke`], [`UseOnce`],
-//! [`Put`] and the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
+//! Every change is one of a few verbs, each atomic: [`Issue`], [`Redeem`], [`Revoke`], [`Extend`],
+//! [`UseOnce`], [`Put`] and the sweep. The store knows neither JWT nor HTTP; it holds digests, never secrets.
 
 mod batch;
 mod checkpoint;
@@ -10,6 +10,7 @@ mod core;
 mod decide;
 mod durable;
 mod error;
+mod extend;
 mod feed;
 mod follower;
 #[cfg(any(test, fuzzing))]
@@ -64,8 +65,8 @@ pub use storage::{DiskStorage, Storage, StorageFile};
 pub use ticket::Ticket;
 pub use used::USED_MAX;
 pub use verb::{
-    AccessBirth, CodeBirth, CodeOutcome, CodeUse, Find, Issue, IssueOutcome, Mint, Near, Outcome,
-    Pair, PairPolicy, Put, Redeem, RedeemOutcome, RefreshBirth, Revoke, Target, UseOnce,
+    AccessBirth, CodeBirth, CodeOutcome, CodeUse, Extend, Find, Issue, IssueOutcome, Mint, Near,
+    Outcome, Pair, PairPolicy, Put, Redeem, RedeemOutcome, RefreshBirth, Revoke, Target, UseOnce,
     UseOnceOutcome, Verb,
 };
 pub use view::{

@@ -326,6 +326,23 @@ pub struct Put {
     pub ends: bool,
 }
 
+/// Longer life for an opaque access token, because it was used. A token never lives longer than its
+/// locator's class allows, nor than its family; a shorter life than it has changes nothing.
+///
+/// # Durability
+/// Reads see the longer life at once; a crash before it is durable takes it back.
+#[derive(Clone, Copy, Debug)]
+pub struct Extend {
+    /// Its address.
+    pub locator: Locator,
+    /// Its digest.
+    pub digest: Digest,
+    /// The first second at which it is to be dead.
+    pub expires_at: Timestamp,
+    /// The time.
+    pub now: Reading,
+}
+
 /// Use of a value that may be used once, such as the `jti` of an assertion. It is remembered until
 /// it expires.
 #[derive(Clone, Copy, Debug)]
@@ -366,6 +383,8 @@ pub enum Verb {
     Revoke(Revoke),
     /// See [`CodeBirth`].
     Code(Box<CodeBirth>),
+    /// See [`Extend`].
+    Extend(Extend),
     /// See [`UseOnce`].
     UseOnce(UseOnce),
     /// See [`Put`].
@@ -383,6 +402,8 @@ pub enum Outcome {
     Revoke(Option<Seq>),
     /// Of [`Verb::Code`].
     Code(CodeOutcome),
+    /// Of [`Verb::Extend`]: until when it lives; `None` when it is dead, unknown or not in memory.
+    Extend(Option<Timestamp>),
     /// Of [`Verb::UseOnce`].
     UseOnce(UseOnceOutcome),
     /// Of [`Verb::Put`]: whether it was written; `false` when `create` met an existing document.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::super::Inner;
+use super::super::audience::Audience;
 use super::super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::super::error::{Cause, Error, Reason};
 use super::super::identity::LoginFacts;
-use super::super::issue::{Granted, RedeemedCode, narrow_scope};
+use super::super::issue::{Granted, RedeemedCode, narrow_audience, narrow_scope};
 use super::super::issued::Issued;
 use super::super::lookup::ticket;
 use super::super::policy::not_permitted;
@@ -25,6 +26,8 @@ struct Presented {
     redirect_uri: Option<String>,
     verifier: Option<String>,
     scope: Option<String>,
+    /// One that cannot be had is no reason to look away from a replay.
+    audience: Result<Option<Audience>, Error>,
 }
 
 impl<S: Store> Inner<S> {
@@ -49,6 +52,7 @@ impl<S: Store> Inner<S> {
             redirect_uri: request.redirect_uri.map(str::to_owned),
             verifier: request.verifier.map(str::to_owned),
             scope: request.scope.map(str::to_owned),
+            audience: request.asked_audience(),
         };
         Ok(self.list_then(Listing::Code(code), 1, move |inner, page| {
             ticket(inner.redeem_known(&presented, page.code))
@@ -91,6 +95,11 @@ impl<S: Store> Inner<S> {
             // Only its end is decided.
             true => within,
             false => narrow_scope(presented.scope.as_deref(), &within, self.profile)?,
+        };
+        // RFC 8707 section 2.2: within "the resource(s) that the resource owner authorized".
+        let audience = match view.spent {
+            true => audience,
+            false => narrow_audience(presented.audience.clone()?, &audience)?,
         };
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
         let refresh = wants_refresh && client.refreshes();

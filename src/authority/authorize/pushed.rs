@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::audience::Resources;
 use super::super::client::{GrantType, RegisteredClient};
 use super::super::client_auth::Caller;
 use super::super::error::{Error, Reason};
@@ -58,7 +59,7 @@ struct Parameters {
     max_age: Option<String>,
     login_hint: Option<String>,
     immediate: Option<String>,
-    resource: Option<String>,
+    resources: Vec<String>,
 }
 
 impl<S: Store> Authority<S> {
@@ -208,7 +209,7 @@ impl Parameters {
             max_age: own(request.max_age),
             login_hint: own(request.login_hint),
             immediate: own(request.immediate),
-            resource: own(request.resource),
+            resources: request.resources.iter().map(str::to_owned).collect(),
         }
     }
 
@@ -226,7 +227,7 @@ impl Parameters {
             max_age: self.max_age.as_deref(),
             login_hint: self.login_hint.as_deref(),
             immediate: self.immediate.as_deref(),
-            resource: self.resource.as_deref(),
+            resources: Resources::of(self.resources.iter().map(String::as_str)),
         }
     }
 }

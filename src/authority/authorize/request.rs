@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::super::audience::Audience;
+use super::super::audience::{Audience, Resources};
 use super::super::client::{GrantType, RegisteredClient};
 use super::super::error::{Cause, Error, Reason};
 use super::super::issue::narrow_scope;
@@ -54,16 +54,16 @@ pub struct AuthorizationRequest<'a> {
     pub login_hint: Option<&'a str>,
     /// Salesforce's `immediate`: `true` is `prompt=none`.
     pub immediate: Option<&'a str>,
-    /// The audience: `resource` (RFC 8707), several of them joined by spaces.
-    pub resource: Option<&'a str>,
+    /// `resource`, which may be repeated (RFC 8707).
+    pub resources: Resources<'a>,
 }
 
 impl<'a> AuthorizationRequest<'a> {
     /// The request of a query or form.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for a parameter that is there twice (RFC 6749 section 3.1: "Request
-    /// and response parameters MUST NOT be included more than once").
+    /// [`Error::InvalidRequest`] for a parameter other than `resource` that is there twice (RFC 6749
+    /// section 3.1: "Request and response parameters MUST NOT be included more than once").
     pub fn from_pairs(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<AuthorizationRequest<'a>, Error> {
@@ -82,7 +82,10 @@ impl<'a> AuthorizationRequest<'a> {
                 "max_age" => &mut request.max_age,
                 "login_hint" => &mut request.login_hint,
                 "immediate" => &mut request.immediate,
-                "resource" => &mut request.resource,
+                "resource" => {
+                    request.resources = request.resources.and(value);
+                    continue;
+                }
                 _ => continue,
             };
             if place.replace(value).is_some() {
@@ -108,7 +111,7 @@ impl<'a> AuthorizationRequest<'a> {
             max_age: some(self.max_age),
             login_hint: some(self.login_hint),
             immediate: some(self.immediate),
-            resource: some(self.resource),
+            resources: self.resources,
         }
     }
 }
@@ -362,7 +365,7 @@ impl<S: Store> Inner<S> {
         let max_age = request.max_age.map(str::parse).transpose();
         let max_age = max_age.map_err(|_| refuse("the max_age is no number"))?;
         let scope = narrow_scope(request.scope, client.scopes(), self.profile)?;
-        let audience = self.narrow_audience(request.resource, &client)?;
+        let audience = self.narrow_audience(request.resources.audience(None)?, &client)?;
         Ok(Authorization {
             admission,
             client,
