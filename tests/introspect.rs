@@ -3,8 +3,10 @@
 mod support;
 
 use mintage::authority::{Authority, Client, Error, Introspects, Target, TokenFormat};
+use mintage::codec::keys::VerifyingKey;
 use mintage::entropy::SeededEntropy;
 use mintage::root_key::RootKey;
+use serde_json::{Value, json};
 use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
 
 laws![
@@ -15,6 +17,7 @@ laws![
     a_refresh_token_is_shown_without_an_access_type,
     a_code_or_garbage_is_inactive,
     a_clock_set_back_changes_no_answer,
+    a_signed_answer_is_for_the_one_who_asked,
 ];
 
 const INACTIVE: &str = r#"{"active":false}"#;
@@ -166,4 +169,34 @@ fn a_clock_set_back_changes_no_answer(opener: impl Opener) -> Tested {
     // The store judges by a time that goes back by a minute at most.
     bed.clock.set(START);
     are(false)
+}
+
+fn a_signed_answer_is_for_the_one_who_asked(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let auditor = bed.auditor()?;
+    let authority = bed.authority();
+    let (client, _) = bed.app("app", TokenFormat::Jwt)?;
+    let token = access_token(&bed.issue("ann", &client)?);
+    let server = mintage::ids::ClientId::new("auditor")?;
+    for (token, active) in [(token.as_str(), true), ("garbage", false)] {
+        let answer = authority.introspect(token, &auditor).wait()?;
+        let jwt = authority.sign_introspection(&answer, &server).wait()?;
+        let (input, signature) = jwt.rsplit_once('.').ok_or("no JWT")?;
+        let decode = |text: &str| base64_simd::URL_SAFE_NO_PAD.decode_to_vec(text);
+        let jwks: Value = serde_json::from_str(&authority.keys().jwks())?;
+        let key = VerifyingKey::from_jwk(jwks["keys"][0].to_string().as_bytes())?;
+        assert!(key.verify(input.as_bytes(), &decode(signature)?));
+        let (header, payload) = input.split_once('.').ok_or("no header")?;
+        let header: Value = serde_json::from_slice(&decode(header)?)?;
+        assert_eq!(header["typ"], json!("token-introspection+jwt"));
+        let said: Value = serde_json::from_slice(&decode(payload)?)?;
+        assert_eq!((&said["iss"], &said["aud"]), (&json!(ISSUER), &json!("auditor")));
+        assert_eq!((&said["iat"], &said["exp"]), (&json!(START), &Value::Null));
+        let told: Value = serde_json::from_str(&answer.to_json())?;
+        assert_eq!((&said["token_introspection"], &told["active"]), (&told, &json!(active)));
+        // It is no token of any kind.
+        assert!(authority.verify_live(&jwt).wait().is_err());
+        assert!(!bed.is_active(&jwt, &auditor)?);
+    }
+    Ok(())
 }

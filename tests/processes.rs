@@ -316,7 +316,7 @@ fn two_authorities_do_not_disturb_each_other() -> Tested {
         (mine.join().expect("a thread"), theirs.join().expect("a thread"))
     });
     let live = |authority: &Authority, tokens: &[String]| {
-        tokens.iter().filter(|token| authority.verify_live(token).wait().is_ok()).count()
+        tokens.iter().filter(|token| authority.verify_live(token.as_str()).wait().is_ok()).count()
     };
     assert_eq!((live(&one, &mine), live(&other, &theirs)), (200, 200));
     assert_eq!((live(&one, &theirs), live(&other, &mine)), (0, 0), "a token of the other");

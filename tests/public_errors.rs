@@ -15,6 +15,7 @@ fn public_errors_implement_error() {
     is_error::<mintage::authority::Error>();
     is_error::<mintage::authority::OpenError>();
     is_error::<mintage::codec::assertion::AssertionError>();
+    is_error::<mintage::codec::dpop::ProofError>();
     is_error::<mintage::codec::handle::HandleError>();
     is_error::<mintage::codec::json::JsonError>();
     is_error::<mintage::codec::jws::SignError>();

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use mintage::codec::handle::{HandleBuf, HandleKeys, HandleKind};
+use mintage::codec::handle::{Binding, HandleBuf, HandleKeys, HandleKind};
 use mintage::ids::OrgId;
 use mintage::locator::Locator;
 use mintage::root_key::RootKey;
@@ -30,9 +30,17 @@ fuzz_target!(|input: &[u8]| {
     };
     let (version, secret) = (1 + parts[6] % 2, SecretBytes::new([parts[7]; 32]));
     let mut out = HandleBuf::new();
-    let digest = KEYS.mint_with_version(version, kind, locator, &secret, &mut out).expect("known");
+    let binding = match parts[0] >> 2 & 3 {
+        1 => Some(Binding::Key([parts[6]; 32])),
+        2 => Some(Binding::Certificate([parts[6]; 32])),
+        _ => None,
+    };
+    let digest = KEYS
+        .mint_with_version(version, kind, locator, &secret, binding.as_ref(), &mut out)
+        .expect("known");
     let genuine = KEYS.parse(kind, out.as_str()).expect("a minted handle parses");
     assert_eq!((genuine.digest, genuine.locator), (digest, locator));
+    assert_eq!(genuine.binding, binding);
     let mut changed = out.as_str().to_owned().into_bytes();
     for pair in change.chunks_exact(2) {
         let at = usize::from(pair[0]) % changed.len();
@@ -54,6 +62,7 @@ fn parse(text: &str) {
                 handle.kind,
                 handle.locator,
                 &handle.secret,
+                handle.binding.as_ref(),
                 &mut out,
             )
             .expect("a parsed version is known");

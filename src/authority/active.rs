@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::confirmation::Confirmation;
 use super::read::Jwt;
 use crate::codec::handle::{Handle, HandleKind};
 use crate::ids::{ClientId, DeviceId, Subject};
@@ -41,6 +42,8 @@ pub struct ActiveToken {
     pub expires_at: Timestamp,
     /// `jti` of a JWT.
     pub jti: Option<Arc<str>>,
+    /// What its holder must have (`cnf`).
+    pub confirmation: Option<Confirmation>,
     /// Its grant.
     pub grant: u64,
     /// Its family.
@@ -49,7 +52,11 @@ pub struct ActiveToken {
 
 impl ActiveToken {
     /// A handle that the store calls live.
-    pub(super) fn of_view(kind: TokenKind, view: TokenView) -> ActiveToken {
+    pub(super) fn of_view(
+        kind: TokenKind,
+        view: TokenView,
+        confirmation: Option<Confirmation>,
+    ) -> ActiveToken {
         ActiveToken {
             kind,
             client_id: view.client,
@@ -60,6 +67,7 @@ impl ActiveToken {
             issued_at: view.issued_at,
             expires_at: view.expires_at,
             jti: None,
+            confirmation,
             grant: view.grant,
             family: view.family,
         }
@@ -77,6 +85,7 @@ impl ActiveToken {
             issued_at: jwt.issued_at,
             expires_at: jwt.expires_at,
             jti: Some(jwt.jti),
+            confirmation: jwt.confirmation,
             grant: view.grant,
             family: view.family,
         }

@@ -15,13 +15,14 @@ use super::identity::{NoUsers, Users};
 use super::metadata::Endpoints;
 use super::policy::{Approvals, NoApprovals};
 use super::profile::Profile;
+use super::sender::Proofs;
 use super::signing::SigningKeys;
 use super::{Authority, Inner};
 use crate::codec::assertion::AssertionVerifier;
 use crate::codec::handle::HandleKeys;
 use crate::codec::jws::Verifier;
 use crate::codec::keys::SigningKey;
-use crate::entropy::{Entropy, SystemEntropy};
+use crate::entropy::{Entropy, SystemEntropy, random};
 use crate::ids::OrgId;
 use crate::root_key::RootKey;
 use crate::store::{DurableOptions, DurableStore, MemoryStore, Store};
@@ -76,6 +77,7 @@ pub struct Builder {
     service_urls: Vec<(String, String)>,
     endpoints: Option<Endpoints>,
     scopes_supported: Vec<String>,
+    dpop_nonces: bool,
 }
 
 impl Builder {
@@ -104,6 +106,7 @@ impl Builder {
             service_urls: Vec::new(),
             endpoints: None,
             scopes_supported: SCOPES_SUPPORTED.map(str::to_owned).to_vec(),
+            dpop_nonces: false,
         }
     }
 
@@ -255,6 +258,13 @@ impl Builder {
         self
     }
 
+    /// Whether every DPoP proof needs a nonce of the authority (RFC 9449 section 8), so that none can be
+    /// made in advance; by default only one that is older than this process does.
+    pub fn dpop_nonces(mut self, required: bool) -> Builder {
+        self.dpop_nonces = required;
+        self
+    }
+
     /// Settings of the durable store. Its clock and entropy are the authority's, whatever these
     /// say. A store in memory takes [`DurableOptions::used_max`] from them.
     pub fn durable(mut self, options: DurableOptions) -> Builder {
@@ -342,6 +352,9 @@ impl Builder {
             Profile::Standard => assertions,
         };
         let keys = SigningKeys::load(&store, &root, &*self.entropy, self.remote_keys)?;
+        let proofs_key = random(&*self.entropy)?;
+        let now = self.clock.read().unix;
+        let proofs = Proofs::new(proofs_key, now, self.dpop_nonces);
         let inner = Inner {
             derive: DeriveKeys::new(&root),
             issuer: Arc::from(issuer),
@@ -370,6 +383,7 @@ impl Builder {
             api_instance_url: self.api_instance_url.map(Arc::from),
             service_urls: self.service_urls,
             endpoints,
+            proofs,
             scopes_supported: self.scopes_supported,
             slow_room: SlowRoom::default(),
         };

@@ -71,6 +71,9 @@ pub enum TokenFormat {
     Opaque,
     /// A signed JWT (RFC 9068); checked offline.
     Jwt,
+    /// A signed JWT in Salesforce's form, for resource servers that were written for it: `scp`, `aud`
+    /// as an array, `sub` with `uid:` before it, `nbf`. Checked offline, too.
+    SalesforceJwt,
 }
 
 /// What a client may learn by introspection (RFC 7662 section 4).
@@ -382,7 +385,7 @@ impl RegisteredClient {
     pub fn access_secs(&self) -> u64 {
         self.settings.access_secs.unwrap_or(match self.settings.format {
             TokenFormat::Opaque => OPAQUE_SECS,
-            TokenFormat::Jwt => JWT_SECS,
+            TokenFormat::Jwt | TokenFormat::SalesforceJwt => JWT_SECS,
         })
     }
 

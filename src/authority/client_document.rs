@@ -11,6 +11,7 @@ use super::client::{GrantType, Introspects, RefreshPolicy, RegisteredClient, Tok
 use super::client_auth::{AuthMethod, ClientKeys, KeptSecret, SECRETS_MAX, SecretForm};
 use super::client_settings::{IdTokens, Settings};
 use super::policy::{IpRange, PermittedUsers};
+use super::sender::SenderConstraint;
 use crate::codec::jwk_set::JwkSet;
 use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
@@ -32,7 +33,7 @@ struct Stored {
     grants: Vec<String>,
     scope: String,
     audience: String,
-    jwt: bool,
+    token: StoredFormat,
     access_secs: Option<u64>,
     sliding_secs: Option<u64>,
     rotates: bool,
@@ -53,6 +54,7 @@ struct Stored {
     parent: Option<String>,
     run_as: Option<String>,
     id_tokens: StoredIdTokens,
+    sender: StoredSender,
     secrets: Vec<StoredSecret>,
     jwks_uri: Option<String>,
     initial_access: Option<StoredSecret>,
@@ -68,12 +70,26 @@ enum StoredPermitted {
 }
 
 #[derive(Serialize, Deserialize)]
+enum StoredFormat {
+    Opaque,
+    Jwt,
+    SalesforceJwt,
+}
+
+#[derive(Serialize, Deserialize)]
 enum StoredPairs {
     Unlimited,
     Newest(u16),
     Replace,
     Reject,
     Reuse(u64),
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredSender {
+    Offered,
+    Key,
+    Certificate,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,7 +200,11 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         grants: names(&settings.grants),
         scope: settings.scopes.as_str().to_owned(),
         audience: settings.audiences.as_str().to_owned(),
-        jwt: settings.format == TokenFormat::Jwt,
+        token: match settings.format {
+            TokenFormat::Opaque => StoredFormat::Opaque,
+            TokenFormat::Jwt => StoredFormat::Jwt,
+            TokenFormat::SalesforceJwt => StoredFormat::SalesforceJwt,
+        },
         access_secs: settings.access_secs,
         sliding_secs: settings.sliding_secs,
         rotates: settings.refresh.rotates,
@@ -227,6 +247,11 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
             claims: settings.id_tokens.claims,
             attributes: settings.id_tokens.attributes,
         },
+        sender: match settings.sender {
+            SenderConstraint::Offered => StoredSender::Offered,
+            SenderConstraint::Key => StoredSender::Key,
+            SenderConstraint::Certificate => StoredSender::Certificate,
+        },
         secrets: client.secrets.iter().map(StoredSecret::of).collect(),
         initial_access: client.initial_access.as_ref().map(StoredSecret::of),
         management: client.management.as_ref().map(StoredSecret::of),
@@ -266,7 +291,11 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         grants: grants(&stored.grants)?,
         scopes: Scope::parse(&stored.scope).ok()?,
         audiences: Audience::parse(&stored.audience).ok()?,
-        format: if stored.jwt { TokenFormat::Jwt } else { TokenFormat::Opaque },
+        format: match stored.token {
+            StoredFormat::Opaque => TokenFormat::Opaque,
+            StoredFormat::Jwt => TokenFormat::Jwt,
+            StoredFormat::SalesforceJwt => TokenFormat::SalesforceJwt,
+        },
         access_secs: stored.access_secs,
         sliding_secs: stored.sliding_secs,
         refresh: RefreshPolicy {
@@ -310,6 +339,11 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
             claims: stored.id_tokens.claims,
             attributes: stored.id_tokens.attributes,
         },
+        sender: match stored.sender {
+            StoredSender::Offered => SenderConstraint::Offered,
+            StoredSender::Key => SenderConstraint::Key,
+            StoredSender::Certificate => SenderConstraint::Certificate,
+        },
     };
     let secrets: Option<Vec<KeptSecret>> =
         stored.secrets.into_iter().map(StoredSecret::into_kept).collect();
@@ -344,7 +378,7 @@ mod tests {
             .name("A")
             .scopes(["api"])
             .audiences(["https://a.example"])
-            .format(TokenFormat::Jwt)
+            .format(TokenFormat::SalesforceJwt)
             .access_secs(60)
             .sliding(600)
             .refresh(RefreshPolicy::rotate().absolute_secs(9).idle_secs(3))
@@ -362,7 +396,8 @@ mod tests {
             .id_token_secs(7)
             .id_token_audiences(["https://b.example"])
             .id_token_claims()
-            .id_token_attributes();
+            .id_token_attributes()
+            .sender_constraint(SenderConstraint::Key);
         let checked = draft.check()?;
         let digest = SecretBytes::new([7; 32]);
         let argon2id =

@@ -8,6 +8,7 @@ use super::client_auth::{AuthMethod, ClientKeys};
 use super::client_settings::Settings;
 use super::error::{Error, Reason};
 use super::profile::Profile;
+use super::sender::SenderConstraint;
 use crate::secret::SecretText;
 
 /// The longest metadata document, in bytes.
@@ -27,12 +28,17 @@ pub(super) struct Metadata {
     jwks_uri: Option<String>,
     #[serde(default)]
     redirect_uris: Vec<String>,
+    #[serde(default)]
+    dpop_bound_access_tokens: bool,
+    #[serde(default)]
+    tls_client_certificate_bound_access_tokens: bool,
 }
 
 impl Client {
     /// Reads a client metadata document (RFC 7591 section 2). `client_id`, `client_name`, `scope`,
-    /// `grant_types`, `redirect_uris`, `token_endpoint_auth_method`, `jwks` and `jwks_uri` count;
-    /// other members are left out. The keys at a `jwks_uri` are asked of the host's
+    /// `grant_types`, `redirect_uris`, `token_endpoint_auth_method`, `jwks`, `jwks_uri`,
+    /// `dpop_bound_access_tokens` and `tls_client_certificate_bound_access_tokens` count; other members
+    /// are left out. The keys at a `jwks_uri` are asked of the host's
     /// [`KeySource`](super::KeySource); certificates of `self_signed_tls_client_auth` stand in `jwks`
     /// as `x5c` (RFC 8705 section 2.2.2). Without `grant_types` a client may use
     /// `authorization_code` alone, as the RFC has it.
@@ -102,6 +108,15 @@ impl Metadata {
         if self.grant_types.is_none() {
             grants.push(GrantType::AuthorizationCode);
         }
+        let bound =
+            (self.dpop_bound_access_tokens, self.tls_client_certificate_bound_access_tokens);
+        let sender = match bound {
+            (false, false) => client.settings.sender,
+            (true, false) => SenderConstraint::Key,
+            (false, true) => SenderConstraint::Certificate,
+            (true, true) => return Err(refuse("tokens bound to a key and a certificate")),
+        };
+        let client = client.sender_constraint(sender);
         let scope = self.scope.unwrap_or_default();
         let client = client.name(self.client_name).grants(grants).redirect_uris(self.redirect_uris);
         Ok(client.scopes(scope.split(' ').filter(|token| !token.is_empty())))
@@ -165,6 +180,10 @@ struct Wire<'a> {
     jwks: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jwks_uri: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dpop_bound_access_tokens: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls_client_certificate_bound_access_tokens: bool,
 }
 
 impl RegisteredClient {
@@ -192,6 +211,9 @@ impl RegisteredClient {
                 _ => None,
             },
             jwks_uri: settings.jwks_uri(),
+            dpop_bound_access_tokens: settings.sender == SenderConstraint::Key,
+            tls_client_certificate_bound_access_tokens: settings.sender
+                == SenderConstraint::Certificate,
         };
         // A struct of texts and numbers has a JSON form, always.
         SecretText::new(serde_json::to_string(&wire).unwrap_or_default())
@@ -214,7 +236,18 @@ mod tests {
         assert!(!settings.is_confidential() && settings.refresh.rotates);
         assert_eq!(settings.scopes.as_str(), "api web");
         assert_eq!(settings.grants, [GrantType::RefreshToken]);
+        for (member, wanted) in [
+            ("dpop_bound_access_tokens", SenderConstraint::Key),
+            ("tls_client_certificate_bound_access_tokens", SenderConstraint::Certificate),
+        ] {
+            let document = format!(r#"{{"client_id":"app","{member}":true}}"#);
+            assert_eq!(Client::from_metadata(&document)?.check()?.settings.sender, wanted);
+        }
+        let both = r#"{"client_id":"app","dpop_bound_access_tokens":true,
+            "tls_client_certificate_bound_access_tokens":true}"#;
+        assert!(Client::from_metadata(both).is_err());
         let settings = Client::from_metadata(r#"{"client_id":"app"}"#)?.check()?.settings;
+        assert_eq!(settings.sender, SenderConstraint::Offered);
         assert!(settings.is_confidential());
         assert_eq!(settings.grants, [GrantType::AuthorizationCode]);
         Ok(())

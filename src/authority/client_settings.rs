@@ -6,6 +6,7 @@ use super::client::{ACCESS_SECS_MAX, GrantType, Introspects, RefreshPolicy, Toke
 use super::client_auth::{AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX, ClientKeys};
 use super::identity::ID_TOKEN_SECS_MAX;
 use super::policy::{IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
+use super::sender::SenderConstraint;
 use super::session::SLIDING_SECS_MAX;
 use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
@@ -52,6 +53,8 @@ pub(super) struct Settings {
     /// Whom its `client_credentials` tokens speak for, if not for itself.
     pub(super) run_as: Option<Subject>,
     pub(super) id_tokens: IdTokens,
+    /// What its tokens must be bound to.
+    pub(super) sender: SenderConstraint,
 }
 
 /// What its ID tokens are like.
@@ -107,6 +110,7 @@ impl Settings {
                 claims: false,
                 attributes: false,
             },
+            sender: SenderConstraint::Offered,
         }
     }
 
@@ -171,7 +175,7 @@ impl Settings {
         } else if !confidential && has(GrantType::ClientCredentials) {
             // RFC 6749 section 4.4: "MUST only be used by confidential clients".
             Some("a public client cannot use client_credentials")
-        } else if !confidential && !self.refresh.rotates && has(GrantType::RefreshToken) {
+        } else if !confidential && self.may_be_stolen() && has(GrantType::RefreshToken) {
             // RFC 9700 section 2.2.2: sender-constrained or rotated for public clients.
             Some("refresh tokens of a public client must rotate")
         } else if self.pairs == PairPolicy::Newest(0) {
@@ -196,7 +200,7 @@ impl Settings {
         } else if optional(GrantType::ClientCredentials) {
             // RFC 6749 section 4.4: "MUST only be used by confidential clients".
             Some("client_credentials needs a proof")
-        } else if optional(GrantType::RefreshToken) && !self.refresh.rotates {
+        } else if optional(GrantType::RefreshToken) && self.may_be_stolen() {
             Some("refresh tokens that are redeemed without a proof must rotate")
         } else if optional(GrantType::AuthorizationCode) && !self.pkce_required {
             Some("codes that are redeemed without a proof need PKCE")
@@ -209,6 +213,11 @@ impl Settings {
 }
 
 impl Settings {
+    /// Whether a stolen refresh token could be used for good.
+    fn may_be_stolen(&self) -> bool {
+        !self.refresh.rotates && self.sender == SenderConstraint::Offered
+    }
+
     /// What is wrong with its sessions that slide.
     fn sliding_problem(&self) -> Option<&'static str> {
         let longest = self.sliding_secs?;

@@ -5,6 +5,7 @@
 //! caller's secret is among the inputs of a refresh: root key and data directory together do not
 //! give the successor.
 
+use super::confirmation::Confirmation;
 use crate::ids::ClientId;
 use crate::locator::{Digest, Locator};
 use crate::root_key::{Purpose, RootKey};
@@ -19,6 +20,7 @@ const SUCCESSOR: u8 = 1;
 const ACCESS: u8 = 2;
 const JTI: u8 = 3;
 const DELETE: u8 = 4;
+const FINGERPRINT: u8 = 5;
 
 const PAIR_CONTEXT: &str = "mintage 2026-11 digest of a pair";
 const REQUEST_CONTEXT: &str = "mintage 2026-11 digest of a request";
@@ -110,6 +112,14 @@ impl DeriveKeys {
         Some(SecretBytes::new(*hasher.finalize().as_bytes()))
     }
 
+    /// 64 hexadecimal digits that tell a family from others and say nothing of it.
+    pub(super) fn fingerprint(&self, version: u8, family: u64) -> Option<String> {
+        let mut hasher = blake3::Hasher::new_keyed(self.keys(version)?.birth.expose());
+        hasher.update(&[FINGERPRINT]);
+        hasher.update(&family.to_be_bytes());
+        Some(hasher.finalize().to_hex().to_string())
+    }
+
     /// The bytes that hide the birth of the JWT with this `jti`.
     pub(super) fn birth_stream(&self, version: u8, jti: &str) -> Option<[u8; 32]> {
         let key = &self.keys(version)?.birth;
@@ -181,10 +191,19 @@ impl DeriveKeys {
 }
 
 /// What makes two requests the same for the retry rule and for `reuse`.
-pub(super) fn request_digest(client: &ClientId, scope: &str, audience: &str) -> [u8; 16] {
+pub(super) fn request_digest(
+    client: &ClientId,
+    scope: &str,
+    audience: &str,
+    sender: Option<Confirmation>,
+) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new_derive_key(REQUEST_CONTEXT);
     for part in [client.as_str(), scope, audience] {
         update_prefixed(&mut hasher, part);
+    }
+    if let Some(sender) = sender {
+        update_prefixed(&mut hasher, sender.name());
+        update_prefixed(&mut hasher, &sender.value());
     }
     first_16(&hasher.finalize())
 }
@@ -273,8 +292,19 @@ mod tests {
     fn parts_of_a_request_do_not_run_together() -> Result<(), Box<dyn std::error::Error>> {
         let client = ClientId::new("a")?;
         let longer = ClientId::new("ab")?;
-        assert_ne!(request_digest(&client, "bc", ""), request_digest(&longer, "c", ""));
-        assert_ne!(request_digest(&client, "b", ""), request_digest(&client, "", "b"));
+        let digest = |client, scope, audience| request_digest(client, scope, audience, None);
+        assert_ne!(digest(&client, "bc", ""), digest(&longer, "c", ""));
+        assert_ne!(digest(&client, "b", ""), digest(&client, "", "b"));
+        let senders = [
+            None,
+            Some(Confirmation::Key([1; 32])),
+            Some(Confirmation::Key([2; 32])),
+            Some(Confirmation::Certificate([1; 32])),
+        ];
+        let digests = senders.map(|sender| request_digest(&client, "", "", sender));
+        for (n, digest) in digests.iter().enumerate() {
+            assert!(!digests[n + 1..].contains(digest));
+        }
         Ok(())
     }
 

@@ -102,6 +102,12 @@ pub enum Error {
     InvalidToken(Reason),
     /// The access token lacks a scope (RFC 6750 section 3.1).
     InsufficientScope(Reason),
+    /// The proof of a key is missing, malformed, for another request, too old or used before (RFC 9449
+    /// section 5).
+    InvalidDpopProof(Reason),
+    /// The proof of a key must be made again with this nonce, which goes into the header `DPoP-Nonce`
+    /// (RFC 9449 section 8).
+    UseDpopNonce(Reason, Arc<str>),
     /// A redirect URI may not be registered (RFC 7591 section 3.2.2).
     InvalidRedirectUri(Reason),
     /// The client metadata is unusable (RFC 7591 section 3.2.2).
@@ -163,8 +169,19 @@ impl Error {
             | Error::InsufficientScope(reason)
             | Error::InvalidRedirectUri(reason)
             | Error::InvalidClientMetadata(reason)
+            | Error::InvalidDpopProof(reason)
+            | Error::UseDpopNonce(reason, _)
             | Error::ServerError(reason) => Some(reason),
             Error::TemporarilyUnavailable(_) => None,
+        }
+    }
+
+    /// The nonce for the header `DPoP-Nonce`, where the client must use it.
+    #[must_use]
+    pub fn dpop_nonce(&self) -> Option<&str> {
+        match self {
+            Error::UseDpopNonce(_, nonce) => Some(nonce),
+            _ => None,
         }
     }
 
@@ -205,6 +222,8 @@ impl Error {
             Error::InsufficientScope(_) => {
                 ("insufficient_scope", 403, "the access token lacks a scope")
             }
+            Error::InvalidDpopProof(_) => ("invalid_dpop_proof", 400, "the DPoP proof is invalid"),
+            Error::UseDpopNonce(..) => ("use_dpop_nonce", 400, "the DPoP proof needs a nonce"),
             Error::InvalidRedirectUri(_) => {
                 ("invalid_redirect_uri", 400, "a redirect URI may not be registered")
             }
@@ -366,6 +385,8 @@ mod tests {
             (Error::InsufficientScope(reason()), "insufficient_scope", 403),
             (Error::InvalidRedirectUri(reason()), "invalid_redirect_uri", 400),
             (Error::InvalidClientMetadata(reason()), "invalid_client_metadata", 400),
+            (Error::InvalidDpopProof(reason()), "invalid_dpop_proof", 400),
+            (Error::UseDpopNonce(reason(), Arc::from("n")), "use_dpop_nonce", 400),
             (Error::ServerError(reason()), "server_error", 500),
         ];
         for (error, code, status) in table {

@@ -214,6 +214,6 @@ impl<S: Store> Inner<S> {
         let version = self.handles.current_version();
         let secret = self.derive.delete(version, family).ok_or_else(super::mint::no_version)?;
         let locator = Locator { class: 0, bucket: 0, id: family };
-        Ok(self.handle(version, HandleKind::Delete, locator, &secret)?.0)
+        Ok(self.handle(version, HandleKind::Delete, locator, &secret, None)?.0)
     }
 }

@@ -8,10 +8,13 @@ use super::active::{ActiveToken, TokenKind, find_handle};
 use super::audience::overlap;
 use super::client::{Introspects, RegisteredClient};
 use super::client_auth::Caller;
+use super::confirmation::Confirmation;
 use super::error::{Error, Reason};
 use super::profile::Profile;
 use super::read::Read;
+use super::signing::unsigned;
 use super::{Authority, Inner, json};
+use crate::codec::claims::IntrospectionClaims;
 use crate::ids::ClientId;
 use crate::store::{Find, Store, Ticket, TokenView};
 use crate::time::{Reading, Timestamp};
@@ -54,6 +57,8 @@ struct Wire<'a> {
     iss: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
 }
 
 /// Texts with a space between, as an array.
@@ -91,7 +96,10 @@ impl Introspection {
         let theirs = self.salesforce.as_ref();
         let token_type = match (token.kind, theirs) {
             // How an access token is used (RFC 6749 section 5.1); a refresh token has no such type.
-            (TokenKind::Access, None) => Some("Bearer"),
+            (TokenKind::Access, None) => Some(match token.confirmation {
+                Some(Confirmation::Key(_)) => "DPoP",
+                _ => "Bearer",
+            }),
             (TokenKind::Refresh, None) => None,
             (TokenKind::Access, Some(_)) => Some("access_token"),
             (TokenKind::Refresh, Some(_)) => Some("refresh_token"),
@@ -109,6 +117,7 @@ impl Introspection {
             aud: Texts(&token.audience),
             iss: &self.issuer,
             jti: token.jti.as_deref(),
+            cnf: token.confirmation,
         };
         json::write(&wire, out);
     }
@@ -123,6 +132,29 @@ impl Introspection {
 const INACTIVE: &str = r#"{"active":false}"#;
 
 impl<S: Store> Authority<S> {
+    /// The answer as a signed JWT (`application/token-introspection+jwt`, RFC 9701 section 5), for the
+    /// resource server that asked and nobody else. Its signature lasts: an answer says what was so when
+    /// it was asked for.
+    ///
+    /// # Errors
+    /// [`Error::ServerError`] when it could not be signed, or would be too long.
+    pub fn sign_introspection(
+        &self,
+        answer: &Introspection,
+        resource_server: &ClientId,
+    ) -> Ticket<String, Error> {
+        let inner = &self.inner;
+        let claims = IntrospectionClaims {
+            issuer: &inner.issuer,
+            audience: &[resource_server.as_str()],
+            issued_at: inner.clock.read().unix,
+            answer: &answer.to_json(),
+        };
+        let keys = inner.keys.current();
+        let signing = keys.ring().active().sign_async(&claims);
+        Ticket::slow(async move { signing.await.map_err(unsigned) })
+    }
+
     /// Introspects an access or refresh token for a confidential client, within its entitlement. An
     /// access token that is shown active counts as used: that ends the time in which the refresh
     /// that gave it may be repeated.
@@ -151,14 +183,21 @@ impl<S: Store> Inner<S> {
         };
         Ok(match read {
             Read::Opaque(handle) => match find_handle(&handle, false) {
-                Some((TokenKind::Access, find)) => self.introspect_access(client, find, now),
-                Some((kind, find)) => self.find_then(find, now, move |inner, view| {
-                    let sees = |view: &TokenView| inner.may_see(&client, kind, &view.client, "");
-                    let shown = view
-                        .filter(|view| view.live && sees(view))
-                        .map(|view| ActiveToken::of_view(kind, view));
-                    Ticket::ready(Ok(inner.introspection(shown)))
-                }),
+                Some((TokenKind::Access, find)) => {
+                    let bound = handle.binding.map(Confirmation::of_binding);
+                    self.introspect_access(client, find, bound, now)
+                }
+                Some((kind, find)) => {
+                    let bound = handle.binding.map(Confirmation::of_binding);
+                    self.find_then(find, now, move |inner, view| {
+                        let sees =
+                            |view: &TokenView| inner.may_see(&client, kind, &view.client, "");
+                        let shown = view
+                            .filter(|view| view.live && sees(view))
+                            .map(|view| ActiveToken::of_view(kind, view, bound));
+                        Ticket::ready(Ok(inner.introspection(shown)))
+                    })
+                }
                 None => Ticket::ready(Ok(self.introspection(None))),
             },
             Read::Jwt(jwt) => {
@@ -181,6 +220,7 @@ impl<S: Store> Inner<S> {
         self: &Arc<Self>,
         client: Arc<RegisteredClient>,
         find: Find,
+        bound: Option<Confirmation>,
         now: Reading,
     ) -> Ticket<Introspection, Error> {
         self.find_then(find, now, move |inner, view| {
@@ -199,7 +239,7 @@ impl<S: Store> Inner<S> {
                 if let Some(view) = &live {
                     inner.slide(view, locator, digest, now);
                 }
-                let shown = live.map(|view| ActiveToken::of_view(TokenKind::Access, view));
+                let shown = live.map(|view| ActiveToken::of_view(TokenKind::Access, view, bound));
                 Ticket::ready(Ok(inner.introspection(shown)))
             })
         })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::audience::Audience;
 use super::authorize::NONCE_LEN_MAX;
 use super::client::{REFRESH_SCOPES, RegisteredClient, TokenFormat};
+use super::confirmation::Confirmation;
 use super::derive::{Reused, request_digest};
 use super::error::{Cause, Error, Reason};
 use super::identity::LoginFacts;
@@ -14,6 +15,7 @@ use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
 use super::profile::Profile;
+use super::sender::Sender;
 use super::session::place_secs;
 use super::{Authority, Inner};
 use crate::codec::handle::HandleKind;
@@ -40,6 +42,7 @@ pub struct Issue {
     device: Option<String>,
     refresh: bool,
     nonce: Option<String>,
+    sender: Option<Confirmation>,
     admission: Option<Admission>,
 }
 
@@ -58,6 +61,7 @@ impl Issue {
             device: None,
             refresh: true,
             nonce: None,
+            sender: None,
             admission: None,
         }
     }
@@ -97,6 +101,12 @@ impl Issue {
         self
     }
 
+    /// What the tokens are bound to: the host has seen that the client has it.
+    pub fn bound_to(mut self, sender: Confirmation) -> Issue {
+        self.sender = Some(sender);
+        self
+    }
+
     /// No refresh token, whatever the scope says.
     pub fn without_refresh(mut self) -> Issue {
         self.refresh = false;
@@ -115,6 +125,8 @@ pub(super) struct Granted {
     pub(super) refresh: bool,
     /// Of a login, whose client gets an ID token where the scope asks for one.
     pub(super) login: Option<LoginFacts>,
+    /// What the tokens are bound to.
+    pub(super) sender: Sender,
     /// The code that is redeemed for it.
     pub(super) code: Option<RedeemedCode>,
 }
@@ -204,7 +216,8 @@ impl<S: Store> Inner<S> {
         admission: Seq,
         issue: Issue,
     ) -> Result<Ticket<Issued, Error>, Error> {
-        let Issue { subject, client_id, scope, audience, device, refresh, nonce, .. } = issue;
+        let Issue { subject, client_id, scope, audience, device, refresh, nonce, sender, .. } =
+            issue;
         let client = self
             .clients
             .get(&client_id)
@@ -232,6 +245,7 @@ impl<S: Store> Inner<S> {
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
         let refresh = refresh && wants_refresh && client.refreshes();
         let code = None;
+        let sender = Sender::seen_by_host(&client, sender)?;
         self.give_birth(Granted {
             admission,
             client,
@@ -241,6 +255,7 @@ impl<S: Store> Inner<S> {
             audience,
             refresh,
             login: Some(LoginFacts { nonce, at: Some(self.clock.read().unix) }),
+            sender,
             code,
         })
     }
@@ -261,13 +276,14 @@ impl<S: Store> Inner<S> {
         granted: Granted,
     ) -> Result<Ticket<Issued, Error>, Error> {
         let Granted { admission, client, subject, device, scope, audience, refresh, .. } = granted;
-        let (login, code) = (granted.login, granted.code);
+        let (login, code, sender) = (granted.login, granted.code, granted.sender);
         let tag = login_tag(login.as_ref().and_then(|login| login.at));
         let id = login.and_then(|login| self.id_terms(&client, &scope, login));
         let now = self.clock.read();
         let key_version = self.handles.current_version();
         let salt = random::<16>(&*self.entropy)?;
-        let request = request_digest(client.client_id(), scope.as_str(), audience.as_str());
+        let bound = sender.confirmation;
+        let request = request_digest(client.client_id(), scope.as_str(), audience.as_str(), bound);
         let pair = Pair { client: client.id.clone(), subject: subject.clone(), device };
         let family = self.store.draw(Near::Pair(&pair));
         let grant = self.store.draw(Near::Id(family));
@@ -283,13 +299,17 @@ impl<S: Store> Inner<S> {
             audience: audience.to_shared(),
             issued_at: now.unix,
             expires_at: now.unix.plus(client.access_secs()).min(end),
+            sender: bound,
+            is_salesforce: client.format() == TokenFormat::SalesforceJwt,
             id,
         };
         let seed = Seed { pair: &pair, request: &request, salt: &salt, family, key_version };
         let (form, handle) = self.form(&client, &terms, &seed)?;
         let (refresh_token, refresh) = match refresh {
             true => {
-                let (text, birth) = self.first_refresh(&client, family, key_version, now.unix)?;
+                let bound = sender.of_refresh(&client);
+                let (text, birth) =
+                    self.first_refresh(&client, family, key_version, now.unix, bound)?;
                 (Some(text), Some(birth))
             }
             false => (None, None),
@@ -383,10 +403,11 @@ impl<S: Store> Inner<S> {
                     false => SecretBytes::new(random(&*self.entropy)?),
                 };
                 let kind = HandleKind::Access;
-                let (text, digest) = self.handle(seed.key_version, kind, locator, &secret)?;
+                let (text, digest) =
+                    self.handle(seed.key_version, kind, locator, &secret, terms.sender)?;
                 Ok((Form::Opaque(text), Some((locator, digest))))
             }
-            TokenFormat::Jwt => {
+            TokenFormat::Jwt | TokenFormat::SalesforceJwt => {
                 let jti = match derived {
                     true => {
                         let from = seed.reused(terms, None);
@@ -406,10 +427,12 @@ impl<S: Store> Inner<S> {
         family: u64,
         key_version: u8,
         now: Timestamp,
+        bound: Option<Confirmation>,
     ) -> Result<(SecretText, RefreshBirth), Error> {
         let secret = SecretBytes::new(random(&*self.entropy)?);
         let locator = Locator { class: 0, bucket: 1, id: family };
-        let (text, digest) = self.handle(key_version, HandleKind::Refresh, locator, &secret)?;
+        let kind = HandleKind::Refresh;
+        let (text, digest) = self.handle(key_version, kind, locator, &secret, bound)?;
         let policy = client.settings.refresh;
         let (expires_at, idle_secs) = (policy.expires_at(now), policy.idle_secs);
         Ok((text, RefreshBirth { digest, expires_at, idle_secs }))
@@ -435,7 +458,7 @@ impl<S: Store> Inner<S> {
                     admission,
                     key_version: mint.key_version,
                 };
-                let form = self.form_again(&pair, &request, &mint)?;
+                let form = self.form_again(&pair, &request, &mint, terms.sender)?;
                 let terms = terms.again(&mint);
                 Ok(Settled { form, terms, decided, refresh_token: None })
             }
@@ -457,7 +480,13 @@ impl<S: Store> Inner<S> {
     }
 
     /// The access token that a pair has already, from what it was minted from.
-    fn form_again(&self, pair: &Pair, request: &[u8; 16], mint: &Mint) -> Result<Form, Error> {
+    fn form_again(
+        &self,
+        pair: &Pair,
+        request: &[u8; 16],
+        mint: &Mint,
+        sender: Option<Confirmation>,
+    ) -> Result<Form, Error> {
         let from = Reused {
             pair,
             salt: &mint.salt,
@@ -470,7 +499,8 @@ impl<S: Store> Inner<S> {
         match mint.locator {
             Some(locator) => {
                 let secret = self.derive.reused(version, &from).ok_or_else(no_version)?;
-                let (text, _) = self.handle(version, HandleKind::Access, locator, &secret)?;
+                let kind = HandleKind::Access;
+                let (text, _) = self.handle(version, kind, locator, &secret, sender)?;
                 Ok(Form::Opaque(text))
             }
             None => {

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 pub struct Issued {
     /// The access token.
     pub access_token: SecretText,
-    /// How to use it: `Bearer` (RFC 6750).
+    /// How to use it: `Bearer` (RFC 6750), or `DPoP` when it is bound to a key (RFC 9449).
     pub token_type: &'static str,
     /// How long it still lives, in seconds.
     pub expires_in: u64,

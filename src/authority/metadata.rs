@@ -94,6 +94,8 @@ pub struct Metadata {
     prompt_values_supported: [&'static str; 4],
     display_values_supported: [&'static str; 1],
     claims_supported: Vec<&'static str>,
+    dpop_signing_alg_values_supported: Vec<&'static str>,
+    tls_client_certificate_bound_access_tokens: bool,
     claims_parameter_supported: bool,
     request_parameter_supported: bool,
     request_uri_parameter_supported: bool,
@@ -187,6 +189,8 @@ impl<S> Inner<S> {
         let methods: Vec<&str> = AuthMethod::names().collect();
         let proving = || methods.iter().copied().filter(|name| *name != "none").collect();
         let algorithms = Algorithm::ALL.map(Algorithm::name).to_vec();
+        let asymmetric = Algorithm::ALL.iter().filter(|algorithm| !algorithm.is_symmetric());
+        let asymmetric = asymmetric.map(|algorithm| algorithm.name()).collect();
         Metadata {
             issuer: self.issuer.to_string(),
             authorization_endpoint: endpoints.authorization,
@@ -214,6 +218,8 @@ impl<S> Inner<S> {
             prompt_values_supported: ["none", "login", "consent", "select_account"],
             display_values_supported: ["page"],
             claims_supported: CLAIMS.to_vec(),
+            dpop_signing_alg_values_supported: asymmetric,
+            tls_client_certificate_bound_access_tokens: true,
             claims_parameter_supported: false,
             request_parameter_supported: false,
             request_uri_parameter_supported: false,

@@ -12,11 +12,12 @@ use base64_simd::URL_SAFE_NO_PAD;
 
 use super::Inner;
 use super::birth::Birth;
+use super::confirmation::Confirmation;
 use super::derive::JTI_LEN;
 use super::error::{Error, Reason};
 use super::identity::IdTerms;
 use super::issued::Issued;
-use super::signing::KeySet;
+use super::signing::{Birthmark, KeySet};
 use crate::codec::handle::{HandleBuf, HandleKind};
 use crate::ids::{ClientId, Subject};
 use crate::locator::{Digest, Locator};
@@ -34,6 +35,10 @@ pub(super) struct Terms {
     pub(super) audience: Arc<str>,
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
+    /// What its holder must have.
+    pub(super) sender: Option<Confirmation>,
+    /// Whether a JWT is in Salesforce's form.
+    pub(super) is_salesforce: bool,
     /// The ID token that comes with it.
     pub(super) id: Option<Box<IdTerms>>,
 }
@@ -125,9 +130,13 @@ impl<S: Store> Inner<S> {
         kind: HandleKind,
         locator: Locator,
         secret: &SecretBytes<32>,
+        sender: Option<Confirmation>,
     ) -> Result<(SecretText, Digest), Error> {
         let mut text = HandleBuf::new();
-        let digest = self.handles.mint_with_version(version, kind, locator, secret, &mut text);
+        let binding = sender.map(Confirmation::binding);
+        let bound = binding.as_ref();
+        let digest =
+            self.handles.mint_with_version(version, kind, locator, secret, bound, &mut text);
         let digest = digest
             .map_err(|error| Error::ServerError(Reason::with("the handle has no key", error)))?;
         Ok((SecretText::new(text.as_str()), digest))
@@ -166,9 +175,9 @@ impl<S: Store> Inner<S> {
             Form::Opaque(text) => return Ok((None, Box::pin(ready(Ok(text))))),
             Form::Jwt { jti, keys } => (jti, keys),
         };
-        let claim = self.birth_claim(&jti, decided)?;
-        let signing = Box::pin(keys.sign_async(&self.issuer, terms, &jti, &claim));
-        Ok((Some(SignedBirth { jti, claim }), signing))
+        let birth = self.birthmark(terms, &jti, decided)?;
+        let signing = Box::pin(keys.sign_async(&self.issuer, terms, &jti, &birth));
+        Ok((Some(SignedBirth { jti, claim: birth.claim }), signing))
     }
 
     /// Has the store decide `verb`, and makes the answer of what `settle` reads from the outcome.
@@ -202,10 +211,12 @@ impl<S: Store> Inner<S> {
         }
     }
 
-    fn birth_claim(&self, jti: &str, decided: Decided) -> Result<String, Error> {
+    fn birthmark(&self, terms: &Terms, jti: &str, decided: Decided) -> Result<Birthmark, Error> {
         let Decided { family, admission, generation, key_version, .. } = decided;
         let birth = Birth { family, admission, generation };
-        birth.to_claim(&self.derive, key_version, jti).ok_or_else(no_version)
+        let claim = birth.to_claim(&self.derive, key_version, jti).ok_or_else(no_version)?;
+        let fingerprint = terms.is_salesforce.then(|| self.derive.fingerprint(key_version, family));
+        Ok(Birthmark { claim, fingerprint: fingerprint.flatten() })
     }
 
     fn issued(&self, settled: Settled) -> Result<Issued, Error> {
@@ -213,7 +224,7 @@ impl<S: Store> Inner<S> {
         let access_token = match form {
             Form::Opaque(text) => text,
             Form::Jwt { jti, keys } => {
-                let birth = self.birth_claim(&jti, decided)?;
+                let birth = self.birthmark(&terms, &jti, decided)?;
                 keys.sign(&self.issuer, &terms, &jti, &birth)?
             }
         };
@@ -232,8 +243,8 @@ impl<S: Store> Inner<S> {
         let is_it = |signed: &Presigned| match (&form, &signed.birth) {
             (Form::Opaque(text), None) => *text == signed.access_token,
             (Form::Jwt { jti, .. }, Some(birth)) => {
-                let claim = self.birth_claim(jti, decided);
-                birth.jti == *jti && claim.is_ok_and(|claim| claim == birth.claim)
+                let decided = self.birthmark(&terms, jti, decided);
+                birth.jti == *jti && decided.is_ok_and(|decided| decided.claim == birth.claim)
             }
             _ => false,
         };
@@ -259,7 +270,10 @@ impl<S: Store> Inner<S> {
     ) -> Issued {
         Issued {
             access_token,
-            token_type: "Bearer",
+            token_type: match terms.sender {
+                Some(Confirmation::Key(_)) => "DPoP",
+                _ => "Bearer",
+            },
             expires_in: terms.expires_at.since(self.clock.read().unix),
             refresh_token,
             id_token,

@@ -42,6 +42,7 @@ mod client_metadata;
 mod client_secrets;
 mod client_settings;
 mod clients;
+mod confirmation;
 mod derive;
 mod documents;
 mod error;
@@ -61,6 +62,7 @@ mod refresh;
 mod registration;
 mod revoke;
 mod scopes;
+mod sender;
 mod session;
 mod signing;
 mod templates;
@@ -84,6 +86,7 @@ pub use client_auth::{
 };
 pub use client_metadata::METADATA_LEN_MAX;
 pub use client_secrets::RETIRED_SECRET_SECS;
+pub use confirmation::Confirmation;
 pub use error::{Answer, Error, OpenError, Reason};
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
 pub use identity::{
@@ -97,6 +100,7 @@ pub use policy::{Approvals, IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, Perm
 pub use profile::Profile;
 pub use registration::{CHILDREN_MAX, Registration};
 pub use revoke::Target;
+pub use sender::{PROOF_SECS, PROOFS_MAX, Presented, SenderConstraint};
 pub use session::SLIDING_SECS_MAX;
 pub use signing::Keys;
 pub use token::TokenRequest;
@@ -151,6 +155,7 @@ struct Inner<S> {
     api_instance_url: Option<Arc<str>>,
     service_urls: Vec<(String, String)>,
     endpoints: Endpoints,
+    proofs: sender::Proofs,
     scopes_supported: Vec<String>,
     slow_room: client_auth::SlowRoom,
     keys: signing::SigningKeys,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::birth::{self, Birth};
+use super::confirmation::Confirmation;
 use super::derive::jti_digest;
 use crate::codec::handle::{Handle, HandleKind};
 use crate::codec::jws::{Scratch, Verified, VerifyError};
@@ -30,6 +31,7 @@ pub(super) struct Jwt {
     pub(super) audience: Arc<str>,
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
+    pub(super) confirmation: Option<Confirmation>,
 }
 
 /// Why a text is no token of this authority. A reason for the operator; a client is told nothing.
@@ -86,6 +88,7 @@ impl<S: Store> Inner<S> {
             audience: Arc::from(audience),
             issued_at: verified.issued_at(),
             expires_at: verified.expires_at(),
+            confirmation: Confirmation::of_claims(verified)?,
         })
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::audience::Audience;
 use super::client::{GrantType, RegisteredClient, TokenFormat};
+use super::confirmation::Confirmation;
 use super::derive::{Redeemed, request_digest};
 use super::error::{Error, Reason};
 use super::identity::LoginFacts;
@@ -17,6 +18,7 @@ use super::issued::Issued;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
+use super::sender::Sender;
 use super::session::place_secs;
 use super::token::TokenRequest;
 use crate::codec::handle::{Handle, HandleKind};
@@ -37,6 +39,7 @@ struct Presented {
     now: Reading,
     asked: Asked,
     request: [u8; 16],
+    sender: Sender,
 }
 
 /// The scope and audience of the request. One that cannot be had is no reason to look away from a
@@ -68,6 +71,9 @@ impl<S: Store> Inner<S> {
             .handles
             .parse(HandleKind::Refresh, token)
             .map_err(|error| Error::InvalidGrant(Reason::with("no refresh token", error)))?;
+        let sender = self.sender(&client, request.caller)?;
+        Self::check_bound(handle.binding.map(Confirmation::of_binding), &sender)?;
+        self.spend_proof(&sender)?;
         let asked = asked(request);
         let (scope, audience) = match &asked {
             Ok((scope, audience)) => (
@@ -77,10 +83,11 @@ impl<S: Store> Inner<S> {
             // No request that was granted is like it.
             Err(_) => (request.scope.unwrap_or(""), "\n"),
         };
-        let digest = request_digest(client.client_id(), scope, audience);
+        let digest = request_digest(client.client_id(), scope, audience, sender.confirmation);
         let find = Find::Family(handle.locator.id);
         let now = self.clock.read();
-        let presented = Presented { handle, client, arrival, now, asked, request: digest };
+        let request = digest;
+        let presented = Presented { handle, client, arrival, now, asked, request, sender };
         Ok(self.find_then(find, now, move |inner, view| ticket(inner.redeem(presented, view))))
     }
 
@@ -105,13 +112,15 @@ impl<S: Store> Inner<S> {
         let next = generation.checked_add(u32::from(rotates));
         let next = next.ok_or_else(|| Error::InvalidGrant(Reason::new("no generation left")))?;
         let from = presented.derivation(next, &salt);
-        let (successor, successor_digest) = self.successor(rotates, key_version, &from)?.unzip();
+        let bound = presented.handle.binding.map(Confirmation::of_binding);
+        let (successor, successor_digest) =
+            self.successor(rotates, key_version, &from, bound)?.unzip();
         let locator = (presented.client.format() == TokenFormat::Opaque).then(|| {
             let lives = terms.expires_at.since(terms.issued_at);
             let lives = place_secs(presented.client.settings.sliding_secs, lives);
             self.locate(from.family, terms.issued_at, lives)
         });
-        let (form, handle) = self.form_of(key_version, &from, locator)?;
+        let (form, handle) = self.form_of(key_version, &from, locator, terms.sender)?;
         let verb = Verb::Redeem(Box::new(Redeem {
             family: from.family,
             generation,
@@ -173,6 +182,8 @@ impl<S: Store> Inner<S> {
             audience: audience.to_shared(),
             issued_at,
             expires_at: issued_at.plus(presented.client.access_secs()).min(family.family_ends_at),
+            sender: presented.sender.confirmation,
+            is_salesforce: presented.client.format() == TokenFormat::SalesforceJwt,
             id,
         })
     }
@@ -183,13 +194,14 @@ impl<S: Store> Inner<S> {
         rotates: bool,
         version: u8,
         from: &Redeemed<'_>,
+        bound: Option<Confirmation>,
     ) -> Result<Option<(SecretText, Digest)>, Error> {
         if !rotates {
             return Ok(None);
         }
         let secret = self.derive.successor(version, from).ok_or_else(no_version)?;
         let locator = Locator { class: 0, bucket: from.generation, id: from.family };
-        self.handle(version, HandleKind::Refresh, locator, &secret).map(Some)
+        self.handle(version, HandleKind::Refresh, locator, &secret, bound).map(Some)
     }
 
     /// The access token: opaque at `locator`, or a JWT.
@@ -198,11 +210,13 @@ impl<S: Store> Inner<S> {
         version: u8,
         from: &Redeemed<'_>,
         locator: Option<Locator>,
+        sender: Option<Confirmation>,
     ) -> Result<(Form, Option<(Locator, Digest)>), Error> {
         match locator {
             Some(locator) => {
                 let secret = self.derive.access(version, from).ok_or_else(no_version)?;
-                let (text, digest) = self.handle(version, HandleKind::Access, locator, &secret)?;
+                let kind = HandleKind::Access;
+                let (text, digest) = self.handle(version, kind, locator, &secret, sender)?;
                 Ok((Form::Opaque(text), Some((locator, digest))))
             }
             None => {
@@ -248,8 +262,9 @@ impl<S: Store> Inner<S> {
         let Expected { presented, grant, terms, .. } = expected;
         let from = presented.derivation(mint.generation, &mint.salt);
         let rotated = mint.generation != presented.handle.locator.bucket;
-        let successor = self.successor(rotated, mint.key_version, &from)?;
-        let (form, _) = self.form_of(mint.key_version, &from, mint.locator)?;
+        let bound = presented.handle.binding.map(Confirmation::of_binding);
+        let successor = self.successor(rotated, mint.key_version, &from, bound)?;
+        let (form, _) = self.form_of(mint.key_version, &from, mint.locator, terms.sender)?;
         let decided = Decided {
             grant,
             family: from.family,

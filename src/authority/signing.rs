@@ -9,14 +9,16 @@
 
 use std::sync::Arc;
 
-use super::birth;
 use super::error::{Error, OpenError, Reason};
 use super::lookup::ticket;
 use super::mint::Terms;
 use super::templates::Templates;
 use super::{Authority, Inner, documents};
+use super::{birth, confirmation};
 use crate::codec::algorithm::Algorithm;
-use crate::codec::claims::{AccessClaims, ClaimsWriter, ExtraClaims, IdClaims};
+use crate::codec::claims::{
+    AccessClaims, ClaimsWriter, ExtraClaims, IdClaims, SalesforceClaims, TokenClaims,
+};
 use crate::codec::jws::SignError;
 use crate::codec::keyring::{Keyring, KeyringError};
 use crate::codec::keys::{KeyError, SigningKey};
@@ -69,14 +71,25 @@ impl KeySet {
         issuer: &str,
         terms: &Terms,
         jti: &str,
-        birth: &str,
+        birth: &Birthmark,
     ) -> Result<SecretText, Error> {
-        with_claims(issuer, terms, jti, birth, |claims| {
-            let template = self.templates.of(self.ring.active(), claims)?;
-            let mut out = vec![0; template.token_len(claims)?];
-            template.sign_into(claims, &mut out).map(SecretText::new)
-        })
-        .map_err(unsigned)
+        let signed = match &birth.fingerprint {
+            None => with_claims(issuer, terms, jti, birth, |claims| {
+                let template = self.templates.of(self.ring.active(), claims)?;
+                let mut out = vec![0; template.token_len(claims)?];
+                template.sign_into(claims, &mut out).map(SecretText::new)
+            }),
+            Some(fingerprint) => with_claims(issuer, terms, jti, birth, |claims| {
+                self.sign_claims(&SalesforceClaims { claims: *claims, fingerprint })
+            }),
+        };
+        signed.map_err(unsigned)
+    }
+
+    fn sign_claims<C: TokenClaims>(&self, claims: &C) -> Result<SecretText, SignError> {
+        let key = self.ring.active();
+        let mut out = vec![0; key.token_len(claims)?];
+        key.sign_into(claims, &mut out).map(SecretText::new)
     }
 
     /// As [`KeySet::sign`], with a key that may be elsewhere.
@@ -85,21 +98,19 @@ impl KeySet {
         issuer: &str,
         terms: &Terms,
         jti: &str,
-        birth: &str,
+        birth: &Birthmark,
     ) -> impl Future<Output = Result<SecretText, Error>> + Send + use<> {
         let key = self.ring.active();
-        let signing = with_claims(issuer, terms, jti, birth, |claims| key.sign_async(claims));
+        let signing = with_claims(issuer, terms, jti, birth, |claims| match &birth.fingerprint {
+            None => key.sign_async(claims),
+            Some(fingerprint) => key.sign_async(&SalesforceClaims { claims: *claims, fingerprint }),
+        });
         async move { signing.await.map(SecretText::new).map_err(unsigned) }
     }
 
     /// The ID token with these claims.
     pub(super) fn sign_id(&self, claims: &IdClaims<'_>) -> Result<SecretText, Error> {
-        let key = self.ring.active();
-        let signed = key.token_len(claims).and_then(|len| {
-            let mut out = vec![0; len];
-            key.sign_into(claims, &mut out).map(SecretText::new)
-        });
-        signed.map_err(unsigned)
+        self.sign_claims(claims).map_err(unsigned)
     }
 
     /// Whether a signature of the active key must be waited for.
@@ -112,13 +123,15 @@ fn with_claims<T>(
     issuer: &str,
     terms: &Terms,
     jti: &str,
-    birth: &str,
+    birth: &Birthmark,
     then: impl FnOnce(&AccessClaims<'_>) -> T,
 ) -> T {
+    let prefixed = birth.fingerprint.as_ref().map(|_| format!("uid:{}", terms.subject.as_str()));
+    let sender = terms.sender.map(|sender| (sender.name(), sender.value()));
     let audience: Vec<&str> = terms.audience.split(' ').collect();
     then(&AccessClaims {
         issuer,
-        subject: terms.subject.as_str(),
+        subject: prefixed.as_deref().unwrap_or(terms.subject.as_str()),
         audience: &audience,
         client_id: terms.client.as_str(),
         scope: terms.scope.as_str(),
@@ -126,7 +139,7 @@ fn with_claims<T>(
         not_before: None,
         expires_at: terms.expires_at,
         jti,
-        extra: &BirthClaim(birth),
+        extra: &OwnClaims { birth: &birth.claim, sender: sender.as_ref() },
     })
 }
 
@@ -134,11 +147,26 @@ pub(super) fn unsigned(error: SignError) -> Error {
     Error::ServerError(Reason::with("the token could not be signed", error))
 }
 
-struct BirthClaim<'a>(&'a str);
+/// Where a JWT hangs, as it says itself.
+pub(super) struct Birthmark {
+    /// The claim of its birth, as text.
+    pub(super) claim: String,
+    /// `sfi` of a token in Salesforce's form.
+    pub(super) fingerprint: Option<String>,
+}
 
-impl ExtraClaims for BirthClaim<'_> {
+struct OwnClaims<'a> {
+    birth: &'a str,
+    sender: Option<&'a (&'static str, String)>,
+}
+
+impl ExtraClaims for OwnClaims<'_> {
     fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
-        claims.str(birth::CLAIM, self.0)
+        claims.str(birth::CLAIM, self.birth)?;
+        match self.sender {
+            Some((name, value)) => claims.object(confirmation::CLAIM, [(*name, &**value)]),
+            None => Ok(()),
+        }
     }
 }
 

@@ -132,6 +132,7 @@ impl<S: Store> Authority<S> {
     /// [`Error::UnauthorizedClient`] when it may not use the grant type; [`Error::InvalidGrant`] for
     /// a refresh token that is unknown, expired, revoked, another client's or replayed;
     /// [`Error::InvalidScope`] and [`Error::InvalidTarget`] for more than was granted;
+    /// [`Error::InvalidDpopProof`] and [`Error::UseDpopNonce`] for what is wrong with the proof of a key;
     /// [`Error::AccessDenied`] when the pair is taken, and for a request from outside the client's
     /// address ranges; [`Error::TemporarilyUnavailable`] when the store cannot do it or cannot say
     /// whether it did.
@@ -205,6 +206,8 @@ impl<S: Store> Inner<S> {
             None => Subject::new(client.client_id())
                 .map_err(|error| Error::ServerError(Reason::with("subject", error)))?,
         };
+        let sender = self.sender(&client, request.caller)?;
+        self.spend_proof(&sender)?;
         self.give_birth(Granted {
             admission,
             client,
@@ -214,6 +217,7 @@ impl<S: Store> Inner<S> {
             audience,
             refresh: false,
             login: None,
+            sender,
             code: None,
         })
     }

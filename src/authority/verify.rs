@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::active::{ActiveToken, TokenKind, find_handle};
 use super::audience::overlap;
+use super::confirmation::Confirmation;
 use super::error::{Error, Reason};
 use super::lookup::ticket;
 use super::read::Read;
+use super::sender::Presented;
 use super::signing::KeySet;
 use super::{Authority, Inner};
 use crate::codec::jws;
@@ -39,39 +41,48 @@ impl fmt::Debug for Scratch {
 }
 
 impl<S: Store> Authority<S> {
-    /// Verifies a JWT access token offline (RFC 9068 section 4): signature, type, issuer, expiry,
-    /// and that it is meant for the authority's default audience. It learns of no revocation; see
+    /// Verifies a JWT access token offline (RFC 9068 section 4): signature, type, issuer, expiry, that
+    /// it is meant for the authority's default audience, and that it was presented by whom it is bound
+    /// to ([`Presented`]; a text is a bearer's). It learns of no revocation; see
     /// [`Authority::verify_live`].
     ///
     /// # Errors
-    /// [`Error::InvalidToken`], whatever is wrong.
-    pub fn verify<'s>(
+    /// [`Error::InvalidToken`], whatever is wrong; [`Error::InvalidDpopProof`] and
+    /// [`Error::UseDpopNonce`] for what is wrong with the proof of a key.
+    pub fn verify<'s, 't>(
         &self,
-        token: &str,
+        token: impl Into<Presented<'t>>,
         scratch: &'s mut Scratch,
     ) -> Result<VerifiedClaims<'s>, Error> {
         let inner = &self.inner;
+        let presented = token.into();
         let Scratch { room, keys } = scratch;
         if keys.as_ref().is_some_and(|keys| !inner.keys.is_current(keys.id())) {
             *keys = None;
         }
         let keys: &'s KeySet = keys.get_or_insert_with(|| inner.keys.current());
         let now = inner.clock.read().unix;
-        inner
+        let verified = inner
             .verifier
-            .verify(keys.ring(), token.as_bytes(), now, room)
-            .map_err(|error| Error::InvalidToken(Reason::with("no valid JWT", error)))
+            .verify(keys.ring(), presented.token.as_bytes(), now, room)
+            .map_err(|error| Error::InvalidToken(Reason::with("no valid JWT", error)))?;
+        let bound = Confirmation::of_claims(&verified)
+            .ok_or_else(|| Error::InvalidToken(Reason::new("bound to something unknown")))?;
+        inner.check_sender(&presented, bound)?;
+        Ok(verified)
     }
 
     /// Verifies an access token, opaque or JWT, against all that was revoked; it must be meant for
-    /// the authority's default audience. This is a use of the token: it ends the time in which the
-    /// refresh that gave it may be repeated.
+    /// the authority's default audience, and presented by whom it is bound to ([`Presented`]; a text is
+    /// a bearer's). This is a use of the token: it ends the time in which the refresh that gave it may
+    /// be repeated.
     ///
     /// # Errors
     /// [`Error::InvalidToken`] for an unknown, expired, revoked or foreign token and for a refresh
-    /// token; [`Error::TemporarilyUnavailable`] when a cold record could not be read.
-    pub fn verify_live(&self, token: &str) -> Ticket<ActiveToken, Error> {
-        ticket(self.inner.verify_live(token))
+    /// token; [`Error::InvalidDpopProof`] and [`Error::UseDpopNonce`] for what is wrong with the proof
+    /// of a key; [`Error::TemporarilyUnavailable`] when a cold record could not be read.
+    pub fn verify_live<'t>(&self, token: impl Into<Presented<'t>>) -> Ticket<ActiveToken, Error> {
+        ticket(self.inner.verify_live(&token.into()))
     }
 }
 
@@ -79,43 +90,53 @@ impl<S: Store> Inner<S> {
     /// As [`Authority::verify_live`], for what the authority itself serves: whatever the audience.
     pub(super) fn live_for_us(
         self: &Arc<Self>,
-        token: &str,
+        presented: &Presented<'_>,
     ) -> Result<Ticket<ActiveToken, Error>, Error> {
-        self.live(token, |_, token| {
+        self.live(presented, |_, token| {
             token.ok_or_else(|| Error::InvalidToken(Reason::new("not live")))
         })
     }
 
-    fn verify_live(self: &Arc<Self>, token: &str) -> Result<Ticket<ActiveToken, Error>, Error> {
-        self.live(token, Inner::meant_for_us)
+    fn verify_live(
+        self: &Arc<Self>,
+        presented: &Presented<'_>,
+    ) -> Result<Ticket<ActiveToken, Error>, Error> {
+        self.live(presented, Inner::meant_for_us)
     }
 
     fn live(
         self: &Arc<Self>,
-        token: &str,
+        presented: &Presented<'_>,
         judge: fn(&Self, Option<ActiveToken>) -> Result<ActiveToken, Error>,
     ) -> Result<Ticket<ActiveToken, Error>, Error> {
         let refuse = |why| Error::InvalidToken(Reason::new(why));
         let now = self.clock.read();
-        match self.read(token).map_err(refuse)? {
+        match self.read(presented.token).map_err(refuse)? {
             Read::Opaque(handle) => match find_handle(&handle, true) {
-                Some((TokenKind::Access, find)) => {
+                Some((kind @ TokenKind::Access, find)) => {
+                    let bound = handle.binding.map(Confirmation::of_binding);
+                    // Whoever it is not bound to does not use it.
+                    self.check_sender(presented, bound)?;
+                    let (locator, digest) = (handle.locator, handle.digest);
                     Ok(self.find_then(find, now, move |inner, view| {
                         let live = view.filter(|view| view.live);
                         if let Some(view) = &live {
-                            inner.slide(view, handle.locator, handle.digest, now);
+                            inner.slide(view, locator, digest, now);
                         }
-                        let token = live.map(|v| ActiveToken::of_view(TokenKind::Access, v));
+                        let token = live.map(|view| ActiveToken::of_view(kind, view, bound));
                         Ticket::ready(judge(inner, token))
                     }))
                 }
                 _ => Err(refuse("no access token")),
             },
-            Read::Jwt(jwt) => Ok(self.find_then(jwt.find(true), now, move |inner, view| {
-                let live = view.filter(|view| view.live && view.client == jwt.client);
-                let token = live.map(|view| ActiveToken::of_jwt(*jwt, view));
-                Ticket::ready(judge(inner, token))
-            })),
+            Read::Jwt(jwt) => {
+                self.check_sender(presented, jwt.confirmation)?;
+                Ok(self.find_then(jwt.find(true), now, move |inner, view| {
+                    let live = view.filter(|view| view.live && view.client == jwt.client);
+                    let token = live.map(|view| ActiveToken::of_jwt(*jwt, view));
+                    Ticket::ready(judge(inner, token))
+                }))
+            }
         }
     }
 

@@ -8,6 +8,8 @@
 //! ```text
 //! body   format 1 | key version 1 | class 1 | bucket 4 | id 8 | secret 32 | mac 8 | crc32 4
 //! block  kind 1 | format 1 | key version 1 | class 1 | org 8 | bucket 4 | id 8 | secret 32
+//! format 1; 2 and 3 for a token that is bound to a key or a certificate: its thumbprint, 32 bytes,
+//!        comes after the secret, in both
 //! h = BLAKE3-keyed(subkey of the version, block); digest = h[..16], mac = h[16..24]
 //! crc32 over prefix, organisation and the body before it: a scanner needs no key to check it
 //! ```
@@ -43,15 +45,18 @@ use crate::secret::{SecretBytes, same_bytes};
 pub const HANDLE_LEN_MAX: usize = PREFIX_LEN + 1 + ORG_ID_LEN_MAX + 1 + BODY_TEXT_LEN;
 
 const FORMAT: u8 = 1;
+const FORMAT_KEY: u8 = 2;
+const FORMAT_CERTIFICATE: u8 = 3;
 const PREFIX_LEN: usize = 3;
 const SECRET_AT: usize = 15;
-const MAC_AT: usize = SECRET_AT + 32;
-const CRC_AT: usize = MAC_AT + MAC_LEN;
-const BODY_LEN: usize = CRC_AT + 4;
-const BODY_TEXT_LEN: usize = base64url::encoded_len(BODY_LEN);
 const MAC_LEN: usize = 8;
+const CRC_LEN: usize = 4;
+const BODY_LEN: usize = SECRET_AT + 32 + MAC_LEN + CRC_LEN;
+const BODY_LEN_MAX: usize = BODY_LEN + 32;
+const BODY_TEXT_LEN: usize = base64url::encoded_len(BODY_LEN_MAX);
 const ORG_TAG_LEN: usize = 8;
 const BLOCK_LEN: usize = 56;
+const BLOCK_LEN_MAX: usize = BLOCK_LEN + 32;
 
 /// What a handle stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +93,32 @@ impl HandleKind {
             HandleKind::Refresh => 2,
             HandleKind::Code => 3,
             HandleKind::Delete => 4,
+        }
+    }
+}
+
+/// What a token is bound to: without it the handle is worth nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binding {
+    /// A key, by its SHA-256 JWK thumbprint.
+    Key([u8; 32]),
+    /// A certificate, by its SHA-256 thumbprint.
+    Certificate([u8; 32]),
+}
+
+impl Binding {
+    fn format(this: Option<&Binding>) -> u8 {
+        match this {
+            None => FORMAT,
+            Some(Binding::Key(_)) => FORMAT_KEY,
+            Some(Binding::Certificate(_)) => FORMAT_CERTIFICATE,
+        }
+    }
+
+    fn bytes(this: Option<&Binding>) -> &[u8] {
+        match this {
+            None => &[],
+            Some(Binding::Key(thumbprint) | Binding::Certificate(thumbprint)) => thumbprint,
         }
     }
 }
@@ -142,6 +173,8 @@ pub struct Handle {
     pub digest: Digest,
     /// Its secret part.
     pub secret: SecretBytes<32>,
+    /// What its token is bound to.
+    pub binding: Option<Binding>,
 }
 
 /// Room for the text of one handle. Wiped when dropped; `Debug` shows nothing.
@@ -243,11 +276,12 @@ impl HandleKeys {
         secret: &SecretBytes<32>,
         out: &mut HandleBuf,
     ) -> Digest {
-        self.write(&self.current, kind, locator, secret, out)
+        self.write(&self.current, kind, locator, secret, None, out)
     }
 
-    /// As [`HandleKeys::mint`], under a version that need not be the current one: a retried refresh
-    /// gives the bytes that it gave first, though the root key was rotated in between.
+    /// As [`HandleKeys::mint`], for a token that may be bound, and under a version that need not be
+    /// the current one: a retried refresh gives the bytes that it gave first, though the root key was
+    /// rotated in between.
     ///
     /// # Errors
     /// [`HandleError::UnknownKeyVersion`]; `out` is unchanged then.
@@ -257,10 +291,11 @@ impl HandleKeys {
         kind: HandleKind,
         locator: Locator,
         secret: &SecretBytes<32>,
+        binding: Option<&Binding>,
         out: &mut HandleBuf,
     ) -> Result<Digest, HandleError> {
         let key = self.key(version).ok_or(HandleError::UnknownKeyVersion)?;
-        Ok(self.write(key, kind, locator, secret, out))
+        Ok(self.write(key, kind, locator, secret, binding, out))
     }
 
     /// Takes a handle apart; `kind` is the one that is wanted, or `None` for any. A handle that is
@@ -287,23 +322,29 @@ impl HandleKeys {
         if org != self.org.as_str() {
             return Err(HandleError::WrongOrg);
         }
-        let mut body = Zeroizing::new([0; BODY_LEN]);
+        let mut body = Zeroizing::new([0; BODY_LEN_MAX]);
         let decoded = base64url::decode_into(body_text.as_bytes(), &mut *body);
-        if decoded.map_or(0, |bytes| bytes.len()) != BODY_LEN {
-            return Err(HandleError::Malformed);
-        }
-        self.open(found, &body)
+        let body = decoded.map_err(|_| HandleError::Malformed)?;
+        self.open(found, body)
     }
 
-    fn open(&self, kind: HandleKind, body: &[u8; BODY_LEN]) -> Result<Handle, HandleError> {
+    fn open(&self, kind: HandleKind, body: &[u8]) -> Result<Handle, HandleError> {
         let mut fields = Fields(body);
         let [format, version, class] = fields.take().ok_or(HandleError::Malformed)?;
         let bucket = fields.take().map(u32::from_be_bytes).ok_or(HandleError::Malformed)?;
         let id = fields.take().map(u64::from_be_bytes).ok_or(HandleError::Malformed)?;
         let secret = fields.take().map(SecretBytes::new).ok_or(HandleError::Malformed)?;
+        let binding = match format {
+            FORMAT => None,
+            FORMAT_KEY => Some(Binding::Key(fields.take().ok_or(HandleError::Malformed)?)),
+            FORMAT_CERTIFICATE => {
+                Some(Binding::Certificate(fields.take().ok_or(HandleError::Malformed)?))
+            }
+            _ => return Err(HandleError::Malformed),
+        };
         let mac: [u8; MAC_LEN] = fields.take().ok_or(HandleError::Malformed)?;
         let crc = fields.take().map(u32::from_be_bytes).ok_or(HandleError::Malformed)?;
-        if format != FORMAT {
+        if !fields.0.is_empty() {
             return Err(HandleError::Malformed);
         }
         if crc != self.checksum(kind, body) {
@@ -311,11 +352,11 @@ impl HandleKeys {
         }
         let key = self.key(version).ok_or(HandleError::UnknownKeyVersion)?;
         let locator = Locator { class, bucket, id };
-        let (digest, genuine) = key.hash(kind, locator, &secret);
+        let (digest, genuine) = key.hash(kind, locator, &secret, binding.as_ref());
         if !same_bytes(&mac, &genuine) {
             return Err(HandleError::Forged);
         }
-        Ok(Handle { kind, key_version: version, locator, digest, secret })
+        Ok(Handle { kind, key_version: version, locator, digest, secret, binding })
     }
 
     fn write(
@@ -324,21 +365,25 @@ impl HandleKeys {
         kind: HandleKind,
         locator: Locator,
         secret: &SecretBytes<32>,
+        binding: Option<&Binding>,
         out: &mut HandleBuf,
     ) -> Digest {
-        let (digest, mac) = key.hash(kind, locator, secret);
-        let mut body = Zeroizing::new([0; BODY_LEN]);
+        let (digest, mac) = key.hash(kind, locator, secret, binding);
+        let mut body = Zeroizing::new([0; BODY_LEN_MAX]);
+        let bound = Binding::bytes(binding);
         lay_out(
             &mut *body,
             &[
-                &[FORMAT, key.version, locator.class],
+                &[Binding::format(binding), key.version, locator.class],
                 &locator.bucket.to_be_bytes(),
                 &locator.id.to_be_bytes(),
                 secret.expose(),
+                bound,
                 &mac,
             ],
         );
-        let crc = self.checksum(kind, &body).to_be_bytes();
+        let body = body.get_mut(..BODY_LEN + bound.len()).unwrap_or(&mut []);
+        let crc = self.checksum(kind, body).to_be_bytes();
         if let Some(last) = body.last_chunk_mut() {
             *last = crc;
         }
@@ -347,17 +392,17 @@ impl HandleKeys {
         out.push(b"_");
         out.push(self.org.as_str().as_bytes());
         out.push(b"_");
-        out.push_base64url(&*body);
+        out.push_base64url(body);
         digest
     }
 
-    fn checksum(&self, kind: HandleKind, body: &[u8; BODY_LEN]) -> u32 {
+    fn checksum(&self, kind: HandleKind, body: &[u8]) -> u32 {
         let mut crc = crc32fast::Hasher::new();
         crc.update(kind.prefix().as_bytes());
         crc.update(b"_");
         crc.update(self.org.as_str().as_bytes());
         crc.update(b"_");
-        crc.update(body.split_at(CRC_AT).0);
+        crc.update(body.split_at(body.len().saturating_sub(CRC_LEN)).0);
         crc.finalize()
     }
 
@@ -375,19 +420,23 @@ impl VersionKey {
         kind: HandleKind,
         locator: Locator,
         secret: &SecretBytes<32>,
+        binding: Option<&Binding>,
     ) -> (Digest, [u8; MAC_LEN]) {
-        let mut block = Zeroizing::new([0; BLOCK_LEN]);
+        let mut block = Zeroizing::new([0; BLOCK_LEN_MAX]);
+        let bound = Binding::bytes(binding);
         lay_out(
             &mut *block,
             &[
-                &[kind.tag(), FORMAT, self.version, locator.class],
+                &[kind.tag(), Binding::format(binding), self.version, locator.class],
                 &self.org_tag,
                 &locator.bucket.to_be_bytes(),
                 &locator.id.to_be_bytes(),
                 secret.expose(),
+                bound,
             ],
         );
-        let mut hash: [u8; 32] = blake3::keyed_hash(self.subkey.expose(), &*block).into();
+        let block = block.get(..BLOCK_LEN + bound.len()).unwrap_or(&[]);
+        let mut hash: [u8; 32] = blake3::keyed_hash(self.subkey.expose(), block).into();
         let mut fields = Fields(&hash);
         let digest = Digest(fields.take().unwrap_or_default());
         let mac = fields.take().unwrap_or_default();
@@ -437,7 +486,8 @@ mod tests {
         let mut out = HandleBuf::new();
         for kind in HandleKind::ALL {
             for version in [1, 2] {
-                let digest = keys.mint_with_version(version, kind, LOCATOR, &secret, &mut out)?;
+                let digest =
+                    keys.mint_with_version(version, kind, LOCATOR, &secret, None, &mut out)?;
                 assert!(out.as_str().starts_with(&format!("{}_00D1_", kind.prefix())));
                 let handle = keys.parse(kind, out.as_str())?;
                 assert_eq!((handle.kind, handle.key_version), (kind, version));
@@ -448,9 +498,11 @@ mod tests {
         }
         let current = keys.mint(HandleKind::Access, LOCATOR, &secret, &mut out);
         assert_eq!(keys.parse(None, out.as_str())?.key_version, 2);
-        let older = keys.mint_with_version(1, HandleKind::Access, LOCATOR, &secret, &mut out)?;
+        let older =
+            keys.mint_with_version(1, HandleKind::Access, LOCATOR, &secret, None, &mut out)?;
         assert_ne!(current, older);
-        let unknown = keys.mint_with_version(3, HandleKind::Access, LOCATOR, &secret, &mut out);
+        let unknown =
+            keys.mint_with_version(3, HandleKind::Access, LOCATOR, &secret, None, &mut out);
         assert_eq!(unknown, Err(HandleError::UnknownKeyVersion));
         Ok(())
     }
@@ -459,7 +511,8 @@ mod tests {
     fn the_longest_organisation_fits() -> Result<(), Box<dyn std::error::Error>> {
         let keys = keys("00D000000000001EAA")?;
         let mut out = HandleBuf::new();
-        keys.mint(HandleKind::Code, LOCATOR, &SecretBytes::new([0xFF; 32]), &mut out);
+        let (secret, bound) = (SecretBytes::new([0xFF; 32]), Binding::Key([0xFF; 32]));
+        keys.mint_with_version(2, HandleKind::Code, LOCATOR, &secret, Some(&bound), &mut out)?;
         assert_eq!(out.as_str().len(), HANDLE_LEN_MAX);
         assert!(keys.parse(HandleKind::Code, out.as_str()).is_ok());
         let longer = format!("{}A", out.as_str());
@@ -471,18 +524,44 @@ mod tests {
     fn every_changed_character_is_refused() -> Result<(), Box<dyn std::error::Error>> {
         let keys = keys("00D1")?;
         let mut out = HandleBuf::new();
-        keys.mint(HandleKind::Refresh, LOCATOR, &SecretBytes::new([9; 32]), &mut out);
-        let genuine = out.as_str().to_owned();
-        for at in 0..genuine.len() {
-            assert!(keys.parse(None, &genuine[..at]).is_err());
-            for byte in b"-0189AMZ_amz=+/ \n" {
-                let mut changed = genuine.clone().into_bytes();
-                if changed[at] != *byte {
-                    changed[at] = *byte;
-                    let changed = String::from_utf8(changed)?;
-                    assert!(keys.parse(None, &changed).is_err(), "{changed}");
+        let secret = SecretBytes::new([9; 32]);
+        for binding in [None, Some(Binding::Key([1; 32])), Some(Binding::Certificate([1; 32]))] {
+            let kind = HandleKind::Refresh;
+            keys.mint_with_version(2, kind, LOCATOR, &secret, binding.as_ref(), &mut out)?;
+            let genuine = out.as_str().to_owned();
+            for at in 0..genuine.len() {
+                assert!(keys.parse(None, &genuine[..at]).is_err());
+                for byte in b"-0189AMZ_amz=+/ \n" {
+                    let mut changed = genuine.clone().into_bytes();
+                    if changed[at] != *byte {
+                        changed[at] = *byte;
+                        let changed = String::from_utf8(changed)?;
+                        assert!(keys.parse(None, &changed).is_err(), "{changed}");
+                    }
                 }
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_token_is_bound_to_is_part_of_it() -> Result<(), Box<dyn std::error::Error>> {
+        let keys = keys("00D1")?;
+        let (mut out, secret) = (HandleBuf::new(), SecretBytes::new([9; 32]));
+        let mut digests = Vec::new();
+        for binding in [
+            None,
+            Some(Binding::Key([1; 32])),
+            Some(Binding::Key([2; 32])),
+            Some(Binding::Certificate([1; 32])),
+        ] {
+            let kind = HandleKind::Access;
+            let bound = binding.as_ref();
+            let digest = keys.mint_with_version(1, kind, LOCATOR, &secret, bound, &mut out)?;
+            let handle = keys.parse(kind, out.as_str())?;
+            assert_eq!((handle.binding, handle.digest), (binding, digest));
+            assert!(!digests.contains(&digest));
+            digests.push(digest);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod algorithm;
 pub mod assertion;
 mod base64url;
 pub mod claims;
+pub mod dpop;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

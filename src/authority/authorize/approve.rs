@@ -94,6 +94,7 @@ pub(super) struct Terms {
     pub(super) scope: String,
     pub(super) audience: String,
     pub(super) nonce: Option<String>,
+    pub(super) dpop_jkt: Option<String>,
     pub(super) authenticated_at: u64,
 }
 
@@ -212,7 +213,7 @@ impl<S: Store> Inner<S> {
         let secret = SecretBytes::new(random(&*self.entropy)?);
         let version = self.handles.current_version();
         let locator = Locator { class: 0, bucket, id };
-        let (code, digest) = self.handle(version, HandleKind::Code, locator, &secret)?;
+        let (code, digest) = self.handle(version, HandleKind::Code, locator, &secret, None)?;
         let terms = Terms {
             redirect_uri: authorization.redirect.uri.clone(),
             names_redirect: authorization.names_redirect,
@@ -220,6 +221,7 @@ impl<S: Store> Inner<S> {
             scope: scope.as_str().to_owned(),
             audience: authorization.audience.as_str().to_owned(),
             nonce: authorization.nonce.clone(),
+            dpop_jkt: authorization.dpop_jkt.clone(),
             authenticated_at: login.at.0,
         };
         let body = serde_json::to_vec(&terms)

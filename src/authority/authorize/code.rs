@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::super::Inner;
 use super::super::audience::Audience;
 use super::super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
+use super::super::confirmation::Confirmation;
 use super::super::error::{Cause, Error, Reason};
 use super::super::identity::LoginFacts;
 use super::super::issue::{Granted, RedeemedCode, narrow_audience, narrow_scope};
 use super::super::issued::Issued;
 use super::super::lookup::ticket;
 use super::super::policy::not_permitted;
+use super::super::sender::Sender;
 use super::super::token::TokenRequest;
 use super::approve::Terms;
 use super::pkce;
@@ -25,6 +27,7 @@ struct Presented {
     code: CodeUse,
     redirect_uri: Option<String>,
     verifier: Option<String>,
+    sender: Sender,
     scope: Option<String>,
     /// One that cannot be had is no reason to look away from a replay.
     audience: Result<Option<Audience>, Error>,
@@ -44,6 +47,8 @@ impl<S: Store> Inner<S> {
         let handle = self.handles.parse(HandleKind::Code, code).map_err(|error| {
             Error::InvalidGrant(Reason::with("no code", error).because(Cause::DeadCode))
         })?;
+        let sender = self.sender(&client, request.caller)?;
+        self.spend_proof(&sender)?;
         let code = CodeUse { id: handle.locator.id, digest: handle.digest };
         let presented = Presented {
             admission,
@@ -51,6 +56,7 @@ impl<S: Store> Inner<S> {
             code,
             redirect_uri: request.redirect_uri.map(str::to_owned),
             verifier: request.verifier.map(str::to_owned),
+            sender,
             scope: request.scope.map(str::to_owned),
             audience: request.asked_audience(),
         };
@@ -82,6 +88,8 @@ impl<S: Store> Inner<S> {
             let reason = Reason::new("another redirect_uri").because(Cause::RedirectMismatch);
             return Err(Error::InvalidGrant(reason));
         }
+        let bound = terms.dpop_jkt.as_deref().and_then(Confirmation::thumbprint);
+        Self::check_bound(bound.map(Confirmation::Key), &presented.sender)?;
         pkce::check(terms.challenge.as_ref(), presented.verifier.as_deref(), self.profile)?;
         if !view.live && !view.spent {
             return Err(refuse("the code is dead"));
@@ -116,6 +124,7 @@ impl<S: Store> Inner<S> {
                 nonce: terms.nonce,
                 at: Some(Timestamp(terms.authenticated_at)),
             }),
+            sender: presented.sender.clone(),
             code: Some(RedeemedCode { code: *code, is_spent: view.spent }),
         };
         self.give_birth(granted)

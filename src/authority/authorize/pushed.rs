@@ -60,6 +60,7 @@ struct Parameters {
     login_hint: Option<String>,
     immediate: Option<String>,
     resources: Vec<String>,
+    dpop_jkt: Option<String>,
 }
 
 impl<S: Store> Authority<S> {
@@ -70,7 +71,8 @@ impl<S: Store> Authority<S> {
     ///
     /// # Errors
     /// [`Error::InvalidClient`] when the caller does not authenticate; [`Error::InvalidRequest`]
-    /// for another client's `client_id`, and all that [`Authority::authorize`] refuses with;
+    /// for another client's `client_id`; [`Error::InvalidDpopProof`] and [`Error::UseDpopNonce`] for a
+    /// proof that comes with it; and all that [`Authority::authorize`] refuses with;
     /// [`Error::TemporarilyUnavailable`].
     pub fn push(
         &self,
@@ -79,7 +81,8 @@ impl<S: Store> Authority<S> {
     ) -> Ticket<Pushed, Error> {
         let admission = self.inner.store.admission();
         let grant = Some(GrantType::AuthorizationCode);
-        self.inner.as_client(caller, grant, |client| self.inner.push(admission, &client, request))
+        self.inner
+            .as_client(caller, grant, |client| self.inner.push(admission, &client, request, caller))
     }
 
     /// Checks an authorization request that names a pushed one: `client_id` and `request_uri`; other
@@ -122,12 +125,21 @@ impl<S: Store> Inner<S> {
         admission: Seq,
         client: &RegisteredClient,
         request: &AuthorizationRequest<'_>,
+        caller: &Caller,
     ) -> Result<Ticket<Pushed, Error>, Error> {
         let named = request.client_id.filter(|id| !id.is_empty());
         if named.is_some_and(|id| id != client.id.as_str()) {
             return Err(Error::InvalidRequest(Reason::new("another client's client_id")));
         }
-        let request = AuthorizationRequest { client_id: Some(client.id.as_str()), ..*request };
+        let mut request = AuthorizationRequest { client_id: Some(client.id.as_str()), ..*request };
+        // RFC 9449 section 10.1: a proof that comes with the request binds the code to its key.
+        let key = self.key_of_proof(caller)?;
+        if let Some(key) = &key {
+            if request.dpop_jkt.is_some_and(|named| named != key) {
+                return Err(Error::InvalidDpopProof(Reason::new("another key than dpop_jkt")));
+            }
+            request.dpop_jkt = Some(key);
+        }
         // Whatever is wrong with it is told to the client, now.
         self.authorize(admission, &request.without_empty(), Via::Push).map_err(Error::from)?;
         let body = serde_json::to_vec(&Parameters::of(&request.without_empty()))
@@ -140,7 +152,7 @@ impl<S: Store> Inner<S> {
         let secret = SecretBytes::new(random(&*self.entropy)?);
         let version = self.handles.current_version();
         let locator = Locator { class: 0, bucket, id };
-        let (text, digest) = self.handle(version, HandleKind::Code, locator, &secret)?;
+        let (text, digest) = self.handle(version, HandleKind::Code, locator, &secret, None)?;
         let request_uri = format!("{URN}{}", text.expose());
         let birth = CodeBirth {
             pair,
@@ -210,6 +222,7 @@ impl Parameters {
             login_hint: own(request.login_hint),
             immediate: own(request.immediate),
             resources: request.resources.iter().map(str::to_owned).collect(),
+            dpop_jkt: own(request.dpop_jkt),
         }
     }
 
@@ -228,6 +241,7 @@ impl Parameters {
             login_hint: self.login_hint.as_deref(),
             immediate: self.immediate.as_deref(),
             resources: Resources::of(self.resources.iter().map(String::as_str)),
+            dpop_jkt: self.dpop_jkt.as_deref(),
         }
     }
 }

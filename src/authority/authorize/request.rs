@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::super::audience::{Audience, Resources};
 use super::super::client::{GrantType, RegisteredClient};
+use super::super::confirmation::Confirmation;
 use super::super::error::{Cause, Error, Reason};
 use super::super::issue::narrow_scope;
 use super::super::profile::Profile;
@@ -54,6 +55,8 @@ pub struct AuthorizationRequest<'a> {
     pub login_hint: Option<&'a str>,
     /// Salesforce's `immediate`: `true` is `prompt=none`.
     pub immediate: Option<&'a str>,
+    /// `dpop_jkt`: the key that the code is bound to (RFC 9449 section 10).
+    pub dpop_jkt: Option<&'a str>,
     /// `resource`, which may be repeated (RFC 8707).
     pub resources: Resources<'a>,
 }
@@ -82,6 +85,7 @@ impl<'a> AuthorizationRequest<'a> {
                 "max_age" => &mut request.max_age,
                 "login_hint" => &mut request.login_hint,
                 "immediate" => &mut request.immediate,
+                "dpop_jkt" => &mut request.dpop_jkt,
                 "resource" => {
                     request.resources = request.resources.and(value);
                     continue;
@@ -111,6 +115,7 @@ impl<'a> AuthorizationRequest<'a> {
             max_age: some(self.max_age),
             login_hint: some(self.login_hint),
             immediate: some(self.immediate),
+            dpop_jkt: some(self.dpop_jkt),
             resources: self.resources,
         }
     }
@@ -185,6 +190,8 @@ pub struct Authorization {
     pub(super) audience: Audience,
     pub(super) challenge: Option<Challenge>,
     pub(super) nonce: Option<String>,
+    /// The key that the code is bound to.
+    pub(super) dpop_jkt: Option<String>,
     pub(super) prompt: Prompt,
     pub(super) max_age: Option<u64>,
     pub(super) begun_at: Timestamp,
@@ -358,6 +365,9 @@ impl<S: Store> Inner<S> {
         if request.nonce.is_some_and(|nonce| nonce.len() > NONCE_LEN_MAX) {
             return Err(refuse("the nonce is too long"));
         }
+        if request.dpop_jkt.is_some_and(|jkt| !Confirmation::is_thumbprint(jkt)) {
+            return Err(refuse("the dpop_jkt is no thumbprint"));
+        }
         let mut prompt = Prompt::parse(request.prompt.unwrap_or_default())?;
         if request.immediate == Some("true") {
             prompt = Prompt { none: true, ..Prompt::default() };
@@ -375,6 +385,7 @@ impl<S: Store> Inner<S> {
             audience,
             challenge,
             nonce: request.nonce.map(str::to_owned),
+            dpop_jkt: request.dpop_jkt.map(str::to_owned),
             prompt,
             max_age,
             begun_at: self.clock.read().unix,

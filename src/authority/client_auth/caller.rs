@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::ids::{ClientId, IdError};
 use crate::secret::SecretText;
@@ -15,8 +16,17 @@ pub struct Caller {
     pub(super) raw_id: Option<ClientId>,
     pub(super) proof: Proof,
     /// SHA-256 thumbprint of the certificate of the connection.
-    pub(super) certificate: Option<[u8; 32]>,
+    pub(in crate::authority) certificate: Option<[u8; 32]>,
+    /// The proof of a key, and the request that it came with.
+    pub(in crate::authority) proof_of_key: Option<Arc<ProofOfKey>>,
     pub(in crate::authority) address: Option<IpAddr>,
+}
+
+/// The proof of a key, not yet read.
+pub(in crate::authority) struct ProofOfKey {
+    pub(in crate::authority) proof: String,
+    pub(in crate::authority) method: String,
+    pub(in crate::authority) url: String,
 }
 
 /// What a caller proves itself with.
@@ -41,7 +51,14 @@ impl Caller {
     pub fn public(client_id: impl AsRef<str>) -> Caller {
         let client_id = Some(ClientId::new(client_id));
         let proof = Proof::None;
-        Caller { client_id, raw_id: None, proof, certificate: None, address: None }
+        Caller {
+            client_id,
+            raw_id: None,
+            proof,
+            certificate: None,
+            proof_of_key: None,
+            address: None,
+        }
     }
 
     /// A client with an assertion (RFC 7523 section 2.2), signed with its key or its secret. The
@@ -49,7 +66,7 @@ impl Caller {
     #[must_use]
     pub fn assertion(assertion: impl Into<String>) -> Caller {
         let proof = Proof::Assertion(SecretText::new(assertion));
-        Caller { client_id: None, raw_id: None, proof, certificate: None, address: None }
+        Caller { client_id: None, proof, ..Caller::public("") }
     }
 
     /// A client with the certificate of its connection (RFC 8705 section 2.2), given by its SHA-256
@@ -63,6 +80,19 @@ impl Caller {
     #[must_use]
     pub fn with_certificate(self, thumbprint: [u8; 32]) -> Caller {
         Caller { certificate: Some(thumbprint), ..self }
+    }
+
+    /// The header `DPoP` of its request, which has this method and URL (RFC 9449 section 5): its tokens
+    /// are bound to the key of the proof.
+    #[must_use]
+    pub fn with_proof(
+        self,
+        proof: impl Into<String>,
+        method: impl Into<String>,
+        url: impl Into<String>,
+    ) -> Caller {
+        let given = ProofOfKey { proof: proof.into(), method: method.into(), url: url.into() };
+        Caller { proof_of_key: Some(Arc::new(given)), ..self }
     }
 
     /// Settles how its identifier was meant: as it stands where that is the only one that is known.

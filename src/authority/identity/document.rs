@@ -12,6 +12,7 @@ use super::super::error::{Cause, Error, Reason};
 use super::super::json;
 use super::super::lookup::ticket;
 use super::super::profile::Profile;
+use super::super::sender::Presented;
 use super::super::{Authority, Inner};
 use super::user::User;
 use super::user_info::Photos;
@@ -161,23 +162,24 @@ impl<S: Store> Authority<S> {
     /// the scope `api` or `full`. It is a use of the token, as [`Authority::verify_live`] is.
     ///
     /// # Errors
-    /// [`Error::InvalidToken`] for an unknown, expired, revoked or foreign token;
-    /// [`Error::AccessDenied`] for another organisation, and for a user who is unknown or whom the
+    /// As [`Authority::verify_live`]; [`Error::AccessDenied`] for another organisation, and for a user who is unknown or whom the
     /// holder may not see: one answer; [`Error::InsufficientScope`] for another user without such a
     /// scope; [`Error::TemporarilyUnavailable`] when a cold record could not be read.
-    pub fn identity(
+    pub fn identity<'t>(
         &self,
         organization: &str,
         user: &str,
-        token: &str,
+        token: impl Into<Presented<'t>>,
         options: IdentityOptions<'_>,
     ) -> Ticket<Identity, Error> {
         let inner = Arc::clone(&self.inner);
         let asked = (organization.to_owned(), user.to_owned());
         let version = options.version.map(str::to_owned);
-        ticket(self.inner.live_for_us(token)).and_then(move |token: Result<ActiveToken, Error>| {
-            inner.identity(&asked.0, &asked.1, version.as_deref(), &token?)
-        })
+        ticket(self.inner.live_for_us(&token.into())).and_then(
+            move |token: Result<ActiveToken, Error>| {
+                inner.identity(&asked.0, &asked.1, version.as_deref(), &token?)
+            },
+        )
     }
 }
 

@@ -10,6 +10,7 @@ use super::super::error::{Error, Reason};
 use super::super::json;
 use super::super::lookup::ticket;
 use super::super::profile::Profile;
+use super::super::sender::Presented;
 use super::super::{Authority, Inner};
 use super::id_token::OPENID;
 use super::user::{Parts, User};
@@ -177,13 +178,12 @@ impl<S: Store> Authority<S> {
     /// token, as [`Authority::verify_live`] is; the token may be meant for any audience.
     ///
     /// # Errors
-    /// [`Error::InvalidToken`] for an unknown, expired, revoked or foreign token, and for a user who
-    /// is unknown; [`Error::InsufficientScope`] without the scope `openid` (with
+    /// As [`Authority::verify_live`]; [`Error::InvalidToken`] also for a user who is unknown; [`Error::InsufficientScope`] without the scope `openid` (with
     /// [`Profile::Salesforce`] `id`, `api` or `full` will do);
     /// [`Error::TemporarilyUnavailable`] when a cold record could not be read.
-    pub fn user_info(&self, token: &str) -> Ticket<UserInfo, Error> {
+    pub fn user_info<'t>(&self, token: impl Into<Presented<'t>>) -> Ticket<UserInfo, Error> {
         let inner = Arc::clone(&self.inner);
-        ticket(self.inner.live_for_us(token))
+        ticket(self.inner.live_for_us(&token.into()))
             .and_then(move |token: Result<ActiveToken, Error>| inner.user_info(token?))
     }
 }

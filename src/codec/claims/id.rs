@@ -62,6 +62,7 @@ impl Claims for IdClaims<'_> {
             audience: self.audience,
             party_name: "azp",
             party: self.authorized_party,
+            is_list: false,
         }
     }
 

@@ -6,6 +6,8 @@
 //! [`Template`](super::jws::Template) can keep it encoded.
 
 mod id;
+mod introspection;
+mod salesforce;
 mod writer;
 
 use std::fmt;
@@ -14,9 +16,13 @@ use super::jws::{SignError, TokenType};
 use crate::time::Timestamp;
 
 pub use id::{HalfHash, IdClaims};
+pub use salesforce::SalesforceClaims;
 pub use writer::ClaimsWriter;
 
+pub(crate) use introspection::IntrospectionClaims;
+
 pub(super) use id::is_id_claim;
+pub(super) use salesforce::SUBJECT_PREFIX;
 pub(super) use writer::Carried;
 
 /// The most extra claims in one token.
@@ -25,11 +31,13 @@ pub const EXTRA_CLAIMS_MAX: usize = 32;
 /// section 2.2).
 pub const NUMERIC_DATE_MAX: u64 = (1 << 53) - 1;
 
-/// The claims of a type of token: [`AccessClaims`] and [`IdClaims`], no others.
+/// The claims of a type of token: [`AccessClaims`], [`SalesforceClaims`] and [`IdClaims`], no others of
+/// yours.
 pub trait TokenClaims: sealed::Claims {}
 
 impl TokenClaims for AccessClaims<'_> {}
 impl TokenClaims for IdClaims<'_> {}
+impl TokenClaims for SalesforceClaims<'_> {}
 
 /// Here, so that nobody else can call or implement it.
 pub(super) mod sealed {
@@ -60,6 +68,8 @@ pub struct Common<'a> {
     pub(super) audience: &'a [&'a str],
     pub(super) party_name: &'static str,
     pub(super) party: Option<&'a str>,
+    /// Whether a single audience is an array, too.
+    pub(super) is_list: bool,
 }
 
 impl Common<'_> {
@@ -69,7 +79,7 @@ impl Common<'_> {
         out.push(b",\"aud\":")?;
         match self.audience {
             [] => return Err(SignError::NoAudience),
-            [one] => out.quoted(one)?,
+            [one] if !self.is_list => out.quoted(one)?,
             several => out.array(several)?,
         }
         if let Some(party) = self.party {
@@ -123,6 +133,7 @@ impl sealed::Claims for AccessClaims<'_> {
             audience: self.audience,
             party_name: "client_id",
             party: Some(self.client_id),
+            is_list: false,
         }
     }
 

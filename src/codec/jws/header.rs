@@ -24,8 +24,13 @@ pub(super) fn find_key<'k>(
         let listed = crit.as_strings().is_some_and(|mut names| names.next().is_some());
         return Err(if listed { VerifyError::CritUnsupported } else { VerifyError::BadHeader });
     }
-    if header.members().any(|(name, _)| !matches!(name, "alg" | "typ" | "kid")) {
+    let is_salesforce = token == TokenType::Salesforce;
+    let more = |name| is_salesforce && matches!(name, "tty" | "ver" | "tnk");
+    if header.members().any(|(name, _)| !matches!(name, "alg" | "typ" | "kid") && !more(name)) {
         return Err(VerifyError::HeaderNotAllowed);
+    }
+    if is_salesforce && text("tty").transpose()? != Some("sfdc-core-token") {
+        return Err(VerifyError::WrongType);
     }
     let name = text("alg").ok_or(VerifyError::BadHeader)??;
     let algorithm = Algorithm::from_name(name).ok_or(VerifyError::AlgNotAllowed)?;

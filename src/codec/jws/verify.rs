@@ -5,13 +5,14 @@ use std::borrow::Cow;
 use super::open::{Audience, Opened, open};
 use super::start::KnownStart;
 use super::{Scratch, TokenType, VerifyError};
-use crate::codec::claims::is_access_claim;
+use crate::codec::claims::{SUBJECT_PREFIX, is_access_claim};
 use crate::codec::json::RawValue;
 use crate::codec::keyring::Keyring;
 use crate::time::Timestamp;
 
 /// The policy that a token must meet: issuer, audience, and how far clocks may differ. The type is
-/// always that of an access token (`at+jwt`, RFC 9068 section 4).
+/// always that of an access token (`at+jwt`, RFC 9068 section 4), or that of Salesforce's, byte for byte
+/// as its key writes it.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     issuer: Box<str>,
@@ -71,12 +72,16 @@ impl Verifier {
         now: Timestamp,
         scratch: &'s mut Scratch,
     ) -> Result<Verified<'s>, VerifyError> {
-        let opened = open(keyring, token, TokenType::Access, &self.starts, scratch)?;
+        let typ = type_of(keyring, token);
+        let opened = open(keyring, token, typ, &self.starts, scratch)?;
         let issuer = opened.text("iss")?;
-        opened.text("sub")?;
+        let subject = opened.text("sub")?;
+        if typ == TokenType::Salesforce && !subject.starts_with(SUBJECT_PREFIX) {
+            return Err(VerifyError::BadClaim("sub"));
+        }
         let audience = opened.audience()?;
         opened.text("client_id")?;
-        opened.text_if_any("scope")?;
+        opened.text_if_any(scope_name(typ))?;
         let issued_at = opened.date("iat")?;
         let not_before = opened.date_if_any("nbf")?;
         let expires_at = opened.date("exp")?;
@@ -90,8 +95,30 @@ impl Verifier {
             return Err(VerifyError::WrongAudience);
         }
         judge_times(now, self.leeway_secs, issued_at, not_before, expires_at)?;
-        Ok(Verified(opened))
+        Ok(Verified { opened, typ })
     }
+}
+
+/// Of which of the two types of access tokens one is, by the start that a key gave it; nothing is
+/// believed for that.
+#[inline]
+fn type_of(keyring: &Keyring, token: &[u8]) -> TokenType {
+    // All names of algorithms have five letters, so `typ` stands in one place: a look at it costs less
+    // than to compare starts.
+    let may_be = token.get(TYP_AT..TYP_AT + TYP_JWT.len()) == Some(TYP_JWT);
+    match may_be && keyring.find_start(token, TokenType::Salesforce).is_some() {
+        true => TokenType::Salesforce,
+        false => TokenType::Access,
+    }
+}
+
+/// Where the first letters of `typ` stand in a token that a key of this library signed.
+const TYP_AT: usize = 28;
+/// `"JW` in base64url.
+const TYP_JWT: &[u8] = b"IkpX";
+
+fn scope_name(typ: TokenType) -> &'static str {
+    if typ == TokenType::Salesforce { "scp" } else { "scope" }
 }
 
 /// Whether a token may be used at the time `now`.
@@ -115,71 +142,78 @@ pub(super) fn judge_times(
 
 /// The claims of an access token whose signature, issuer, audience, type and times were checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Verified<'s>(Opened<'s>);
+pub struct Verified<'s> {
+    opened: Opened<'s>,
+    typ: TokenType,
+}
 
 impl<'s> Verified<'s> {
     /// The key that signed it.
     #[must_use]
     pub fn kid(&self) -> &'s str {
-        self.0.kid()
+        self.opened.kid()
     }
 
     /// `iss`.
     #[must_use]
     pub fn issuer(&self) -> &'s str {
-        self.0.known_text("iss")
+        self.opened.known_text("iss")
     }
 
-    /// `sub`.
+    /// `sub`, without the prefix that Salesforce's tokens have there.
     #[must_use]
     pub fn subject(&self) -> &'s str {
-        self.0.known_text("sub")
+        let subject = self.opened.known_text("sub");
+        match self.typ {
+            TokenType::Salesforce => subject.strip_prefix(SUBJECT_PREFIX).unwrap_or(subject),
+            _ => subject,
+        }
     }
 
     /// `aud`, one after the other. Only an element of an array that has an escape is allocated.
     pub fn audience(&self) -> impl Iterator<Item = Cow<'s, str>> + use<'s> {
-        self.0.audience().into_iter().flat_map(Audience::each)
+        self.opened.audience().into_iter().flat_map(Audience::each)
     }
 
     /// `client_id`.
     #[must_use]
     pub fn client_id(&self) -> &'s str {
-        self.0.known_text("client_id")
+        self.opened.known_text("client_id")
     }
 
-    /// `scope`, `""` when the token has none.
+    /// `scope`, `scp` of Salesforce's tokens, `""` when the token has none.
     #[must_use]
     pub fn scope(&self) -> &'s str {
-        self.0.known_text("scope")
+        self.opened.known_text(scope_name(self.typ))
     }
 
     /// `iat`.
     #[must_use]
     pub fn issued_at(&self) -> Timestamp {
-        self.0.known_date("iat").unwrap_or_default()
+        self.opened.known_date("iat").unwrap_or_default()
     }
 
     /// `nbf`.
     #[must_use]
     pub fn not_before(&self) -> Option<Timestamp> {
-        self.0.known_date("nbf")
+        self.opened.known_date("nbf")
     }
 
     /// `exp`.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
-        self.0.known_date("exp").unwrap_or_default()
+        self.opened.known_date("exp").unwrap_or_default()
     }
 
     /// `jti`.
     #[must_use]
     pub fn jti(&self) -> &'s str {
-        self.0.known_text("jti")
+        self.opened.known_text("jti")
     }
 
     /// Any claim that has no method of its own.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<RawValue<'s>> {
-        if is_access_claim(name) { None } else { self.0.claims.get(name) }
+        if is_access_claim(name) { None } else { self.opened.claims.get(name) }
     }
 }

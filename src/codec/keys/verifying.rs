@@ -129,8 +129,8 @@ impl VerifyingKey {
         material: Material,
     ) -> VerifyingKey {
         let starts = TokenType::ALL.map(|token| {
-            let typ = token.typ();
-            let header = format!(r#"{{"alg":"{algorithm}","typ":"{typ}","kid":"{kid}"}}"#);
+            let (typ, more) = (token.typ(), token.more());
+            let header = format!(r#"{{"alg":"{algorithm}","typ":"{typ}","kid":"{kid}"{more}}}"#);
             let text = base64url::encode(header.as_bytes()) + ".";
             let absorbed = match &material {
                 Material::Hmac(nothing) => Some(nothing.and(text.as_bytes())),
