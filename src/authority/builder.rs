@@ -17,6 +17,7 @@ use super::policy::{Approvals, NoApprovals};
 use super::profile::Profile;
 use super::sender::Proofs;
 use super::signing::SigningKeys;
+use super::web_session::WebSessions;
 use super::{Authority, Inner};
 use crate::codec::assertion::AssertionVerifier;
 use crate::codec::handle::HandleKeys;
@@ -78,6 +79,8 @@ pub struct Builder {
     endpoints: Option<Endpoints>,
     scopes_supported: Vec<String>,
     dpop_nonces: bool,
+    tokens_in_front: bool,
+    web_sessions: Option<Arc<dyn WebSessions>>,
 }
 
 impl Builder {
@@ -107,6 +110,8 @@ impl Builder {
             endpoints: None,
             scopes_supported: SCOPES_SUPPORTED.map(str::to_owned).to_vec(),
             dpop_nonces: false,
+            tokens_in_front: false,
+            web_sessions: None,
         }
     }
 
@@ -265,6 +270,21 @@ impl Builder {
         self
     }
 
+    /// Whether tokens may come through the browser: the implicit flow and the other answers of the
+    /// authorization endpoint that hold tokens, for clients with
+    /// [`GrantType::Implicit`](super::GrantType::Implicit). Off by default: RFC 9700 section 2.1.2 has it
+    /// that they should not.
+    pub fn tokens_in_front(mut self, permitted: bool) -> Builder {
+        self.tokens_in_front = permitted;
+        self
+    }
+
+    /// The web sessions of hybrid apps; without them there are no hybrid answers.
+    pub fn web_sessions(mut self, sessions: impl WebSessions) -> Builder {
+        self.web_sessions = Some(Arc::new(sessions));
+        self
+    }
+
     /// Settings of the durable store. Its clock and entropy are the authority's, whatever these
     /// say. A store in memory takes [`DurableOptions::used_max`] from them.
     pub fn durable(mut self, options: DurableOptions) -> Builder {
@@ -384,6 +404,8 @@ impl Builder {
             service_urls: self.service_urls,
             endpoints,
             proofs,
+            tokens_in_front: self.tokens_in_front,
+            web_sessions: self.web_sessions,
             scopes_supported: self.scopes_supported,
             slow_room: SlowRoom::default(),
         };

@@ -40,11 +40,26 @@ pub enum GrantType {
     ClientCredentials,
     /// `refresh_token` (RFC 6749 section 6).
     RefreshToken,
+    /// `implicit` (RFC 6749 section 4.2): tokens through the browser. The authority must permit it, too
+    /// ([`Builder::tokens_in_front`](super::Builder::tokens_in_front)).
+    Implicit,
+    /// Salesforce's `hybrid_auth_code`: `authorization_code`, which it needs beside it, with the
+    /// identifiers of web sessions.
+    HybridAuthCode,
+    /// Salesforce's `hybrid_refresh`: `refresh_token`, which it needs beside it, with the identifiers of
+    /// web sessions.
+    HybridRefresh,
 }
 
 impl GrantType {
-    pub(super) const ALL: [GrantType; 3] =
-        [GrantType::AuthorizationCode, GrantType::ClientCredentials, GrantType::RefreshToken];
+    pub(super) const ALL: [GrantType; 6] = [
+        GrantType::AuthorizationCode,
+        GrantType::ClientCredentials,
+        GrantType::RefreshToken,
+        GrantType::Implicit,
+        GrantType::HybridAuthCode,
+        GrantType::HybridRefresh,
+    ];
 
     /// The registered name.
     #[must_use]
@@ -53,6 +68,9 @@ impl GrantType {
             GrantType::AuthorizationCode => "authorization_code",
             GrantType::ClientCredentials => "client_credentials",
             GrantType::RefreshToken => "refresh_token",
+            GrantType::Implicit => "implicit",
+            GrantType::HybridAuthCode => "hybrid_auth_code",
+            GrantType::HybridRefresh => "hybrid_refresh",
         }
     }
 

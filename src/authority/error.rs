@@ -38,6 +38,7 @@ pub(super) enum Cause {
     RegistrationLimit,
     WrongOrganization,
     UnknownUser,
+    HybridRotation,
 }
 
 impl Reason {

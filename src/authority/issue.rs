@@ -254,7 +254,12 @@ impl<S: Store> Inner<S> {
             scope,
             audience,
             refresh,
-            login: Some(LoginFacts { nonce, at: Some(self.clock.read().unix) }),
+            login: Some(LoginFacts {
+                nonce,
+                at: Some(self.clock.read().unix),
+                code: None,
+                is_told: true,
+            }),
             sender,
             code,
         })

@@ -7,6 +7,7 @@ use ring::hmac;
 use serde::Serialize;
 
 use super::json;
+use super::web_session::{SessionWire, WebSession};
 use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
 use crate::secret::SecretText;
@@ -45,6 +46,8 @@ pub struct Issued {
     pub grant: u64,
     /// The family: one login of the grant.
     pub family: u64,
+    /// Web sessions, where they were asked for.
+    pub web_session: Option<WebSession>,
     pub(super) salesforce: Option<SalesforceFields>,
 }
 
@@ -107,6 +110,8 @@ struct Wire<'a> {
     signature: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token_format: Option<&'a str>,
+    #[serde(flatten)]
+    web_session: Option<SessionWire<'a>>,
 }
 
 impl Issued {
@@ -128,9 +133,26 @@ impl Issued {
                 issued_at: salesforce.map(|more| &*more.issued_at),
                 signature: salesforce.and_then(|more| more.signature.as_deref()),
                 token_format: salesforce.map(|more| more.token_format),
+                web_session: self.web_session.as_ref().map(WebSession::wire),
             },
             out,
         );
+    }
+
+    /// What Salesforce adds, and web sessions, as parameters of a redirect.
+    pub(super) fn more_parameters(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let theirs = self.salesforce.iter().flat_map(|more| {
+            let signature = more.signature.as_deref();
+            let api = more.api_instance_url.as_deref();
+            [
+                ("issued_at", Some(&*more.issued_at)),
+                ("signature", signature),
+                ("token_format", Some(more.token_format)),
+                ("api_instance_url", api),
+            ]
+        });
+        let theirs = theirs.filter_map(|(name, value)| Some((name, value?)));
+        theirs.chain(self.web_session.iter().flat_map(WebSession::parameters))
     }
 
     /// The body of the response.

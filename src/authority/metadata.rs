@@ -101,6 +101,10 @@ pub struct Metadata {
     request_uri_parameter_supported: bool,
 }
 
+/// Answers with tokens in them.
+const IN_FRONT: [&str; 6] =
+    ["token", "id_token", "id_token token", "code id_token", "code token", "code id_token token"];
+
 const CLAIMS: [&str; 23] = [
     "iss",
     "sub",
@@ -175,9 +179,19 @@ impl<S> Inner<S> {
         let endpoints = self.endpoints.clone();
         let is_salesforce = self.profile == Profile::Salesforce;
         let may_ask = endpoints.authorization.is_some();
+        let in_front = may_ask && self.tokens_in_front;
+        let is_hybrid = in_front && self.web_sessions.is_some();
+        let mut responses = Vec::new();
+        responses.extend(may_ask.then_some("code"));
+        responses.extend(in_front.then_some(IN_FRONT).into_iter().flatten());
+        responses.extend(is_hybrid.then_some("hybrid_token"));
+        let modes: &[&str] = if may_ask { &["query", "fragment"] } else { &[] };
         let grants = GrantType::ALL.into_iter().filter(|grant| match grant {
             GrantType::AuthorizationCode => may_ask,
-            _ => true,
+            GrantType::Implicit => in_front,
+            GrantType::HybridAuthCode => may_ask && self.web_sessions.is_some(),
+            GrantType::HybridRefresh => self.web_sessions.is_some(),
+            GrantType::ClientCredentials | GrantType::RefreshToken => true,
         });
         let keys = self.keys.current();
         let mut id_algorithms: Vec<&str> = Vec::new();
@@ -204,8 +218,8 @@ impl<S> Inner<S> {
             pushed_authorization_request_endpoint: endpoints.pushed_authorization,
             end_session_endpoint: endpoints.end_session,
             scopes_supported: self.scopes_supported.clone(),
-            response_types_supported: if may_ask { vec!["code"] } else { Vec::new() },
-            response_modes_supported: if may_ask { vec!["query"] } else { Vec::new() },
+            response_types_supported: responses,
+            response_modes_supported: modes.to_vec(),
             grant_types_supported: grants.map(GrantType::name).collect(),
             subject_types_supported: ["public"],
             id_token_signing_alg_values_supported: id_algorithms,

@@ -160,7 +160,8 @@ impl<S: Store> Inner<S> {
         let (inner, terms) = (Arc::clone(self), terms.clone());
         Ok(SignAhead::Asked(Box::pin(async move {
             let access_token = access_token.await?;
-            let id_token = inner.id_token_async(&terms, &access_token).await?;
+            let (id, token) = (terms.id.as_deref(), Some(&access_token));
+            let id_token = inner.id_token_async(id, &terms.client, &terms.subject, token).await?;
             Ok(Presigned { birth, access_token, id_token })
         })))
     }
@@ -253,7 +254,9 @@ impl<S: Store> Inner<S> {
             None => {
                 let (_, access_token) = self.access_token_async(form, &terms, decided)?;
                 let access_token = access_token.await?;
-                let id_token = self.id_token_async(&terms, &access_token).await?;
+                let (id, token) = (terms.id.as_deref(), Some(&access_token));
+                let (client, subject) = (&terms.client, &terms.subject);
+                let id_token = self.id_token_async(id, client, subject, token).await?;
                 (access_token, id_token)
             }
         };
@@ -287,6 +290,7 @@ impl<S: Store> Inner<S> {
             grant: decided.grant,
             family: decided.family,
             salesforce: None,
+            web_session: None,
         }
     }
 }

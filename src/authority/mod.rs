@@ -68,6 +68,7 @@ mod signing;
 mod templates;
 mod token;
 mod verify;
+mod web_session;
 
 pub use active::{ActiveToken, TokenKind};
 pub use audience::{AUDIENCES_MAX, Audience, Resources};
@@ -105,6 +106,7 @@ pub use session::SLIDING_SECS_MAX;
 pub use signing::Keys;
 pub use token::TokenRequest;
 pub use verify::{Scratch, VerifiedClaims};
+pub use web_session::{DomainSession, WebSession, WebSessionRequest, WebSessions};
 
 use std::fmt;
 use std::sync::Arc;
@@ -156,6 +158,9 @@ struct Inner<S> {
     service_urls: Vec<(String, String)>,
     endpoints: Endpoints,
     proofs: sender::Proofs,
+    /// Whether tokens may come through the browser.
+    tokens_in_front: bool,
+    web_sessions: Option<Arc<dyn WebSessions>>,
     scopes_supported: Vec<String>,
     slow_room: client_auth::SlowRoom,
     keys: signing::SigningKeys,

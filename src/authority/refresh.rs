@@ -174,7 +174,8 @@ impl<S: Store> Inner<S> {
         // OpenID Connect Core section 12.2: "its value MUST represent the time of the original
         // authentication", and "it SHOULD NOT have a nonce Claim".
         let at = Some(Timestamp(family.tag)).filter(|at| at.0 > 0);
-        let id = self.id_terms(&presented.client, &scope, LoginFacts { nonce: None, at });
+        let facts = LoginFacts { nonce: None, at, code: None, is_told: true };
+        let id = self.id_terms(&presented.client, &scope, facts);
         Ok(Terms {
             client: family.client.clone(),
             subject: family.subject.clone(),

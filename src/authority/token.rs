@@ -14,6 +14,7 @@ use super::profile::Profile;
 use super::{Authority, Inner};
 use crate::ids::Subject;
 use crate::scope::Scope;
+use crate::secret::SecretText;
 use crate::store::{Batch, Seq, Store, Ticket};
 
 /// What a client asks the authority for.
@@ -27,6 +28,8 @@ pub struct TokenRequest<'a> {
     pub(super) resources: Resources<'a>,
     pub(super) redirect_uri: Option<&'a str>,
     pub(super) verifier: Option<&'a str>,
+    /// Whether web sessions come with it.
+    pub(super) hybrid: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -67,6 +70,18 @@ impl<'a> TokenRequest<'a> {
         TokenRequest::of(Grant::Code(code), caller)
     }
 
+    /// As [`TokenRequest::code`], with the identifiers of web sessions (Salesforce's
+    /// `hybrid_auth_code`).
+    pub fn hybrid_code(code: &'a str, caller: &'a Caller) -> TokenRequest<'a> {
+        TokenRequest { hybrid: true, ..TokenRequest::code(code, caller) }
+    }
+
+    /// As [`TokenRequest::refresh`], with the identifiers of web sessions (Salesforce's
+    /// `hybrid_refresh`). It takes the refresh tokens of every flow.
+    pub fn hybrid_refresh(refresh_token: &'a str, caller: &'a Caller) -> TokenRequest<'a> {
+        TokenRequest { hybrid: true, ..TokenRequest::refresh(refresh_token, caller) }
+    }
+
     fn of(grant: Grant<'a>, caller: &'a Caller) -> TokenRequest<'a> {
         TokenRequest {
             grant,
@@ -76,6 +91,7 @@ impl<'a> TokenRequest<'a> {
             resources: Resources::default(),
             redirect_uri: None,
             verifier: None,
+            hybrid: false,
         }
     }
 
@@ -143,11 +159,21 @@ impl<S: Store> Authority<S> {
         let inner = &self.inner;
         let issued = inner
             .as_client(request.caller, grant, |client| inner.token(admission, client, request));
-        match inner.profile {
+        let issued = match inner.profile {
             Profile::Standard => issued,
             Profile::Salesforce => {
                 let (inner, caller) = (Arc::clone(inner), request.caller.clone());
-                issued.and_then(move |issued| inner.as_salesforce_does(issued?, &caller))
+                issued.and_then(move |issued: Result<Issued, Error>| {
+                    Ok(inner.as_salesforce_does(issued?, inner.secret_of(&caller).as_ref()))
+                })
+            }
+        };
+        match request.hybrid {
+            false => issued,
+            true => {
+                let inner = Arc::clone(inner);
+                // Nobody gets sessions for tokens that are not there.
+                Ticket::slow(async move { Ok(inner.with_web_session(issued.await?)) })
             }
         }
     }
@@ -163,11 +189,10 @@ impl<S: Store> Authority<S> {
 }
 
 impl<S: Store> Inner<S> {
-    fn as_salesforce_does(&self, issued: Issued, caller: &Caller) -> Result<Issued, Error> {
-        let secret = self.secret_of(caller);
+    pub(super) fn as_salesforce_does(&self, issued: Issued, secret: Option<&SecretText>) -> Issued {
         let api = self.api_instance_url.as_ref();
-        let fields = SalesforceFields::of(&issued, secret.as_ref(), api);
-        Ok(Issued { salesforce: Some(fields), ..issued })
+        let fields = SalesforceFields::of(&issued, secret, api);
+        Issued { salesforce: Some(fields), ..issued }
     }
 
     fn token(
@@ -178,6 +203,14 @@ impl<S: Store> Inner<S> {
     ) -> Result<Ticket<Issued, Error>, Error> {
         let is_refresh = request.grant.grant_type() == GrantType::RefreshToken;
         client.check_address(request.caller.address, is_refresh)?;
+        if request.hybrid {
+            let grant =
+                if is_refresh { GrantType::HybridRefresh } else { GrantType::HybridAuthCode };
+            if !client.may_use(grant) {
+                return Err(Error::UnauthorizedClient(Reason::new("no hybrid grant")));
+            }
+            self.check_hybrid(&client)?;
+        }
         match request.grant {
             Grant::ClientCredentials => self.client_credentials(admission, client, request),
             Grant::Code(code) => self.redeem_code(admission, client, code, request),

@@ -147,6 +147,11 @@ impl<O: Opener> Bed<O> {
         self.authority.clone().expect("a bed is open but while it is being reopened")
     }
 
+    /// From the next opening on it has these settings.
+    pub fn settings(&mut self, settings: fn(Builder) -> Builder) {
+        self.settings = settings;
+    }
+
     /// Closes and opens again, under whatever `root` is now.
     pub fn reopen(&mut self) -> Result<(), Box<dyn Error>> {
         if let Some(authority) = self.authority.take() {

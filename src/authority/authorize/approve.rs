@@ -11,6 +11,7 @@ use super::super::error::{Error, Reason};
 use super::super::issue::{Admission, narrow_scope};
 use super::super::policy::{PermittedUsers, not_permitted};
 use super::super::{Authority, Inner};
+use super::front::Agreed;
 use super::pkce::Challenge;
 use super::request::{Authorization, AuthorizationError};
 use super::step::{Situation, Step, is_logged_in, next};
@@ -193,7 +194,7 @@ impl<S: Store> Inner<S> {
     }
 
     fn approve(
-        &self,
+        self: &Arc<Self>,
         authorization: &Authorization,
         login: &Login,
         scope: &str,
@@ -206,6 +207,36 @@ impl<S: Store> Inner<S> {
             return Err(Error::AccessDenied(not_permitted()));
         }
         let scope = narrow_scope(Some(scope), &authorization.scope, self.profile)?;
+        let admission = login
+            .admission
+            .map_or(authorization.admission, |login| login.min(authorization.admission));
+        let used = self.use_reference(authorization)?;
+        let response = authorization.response;
+        let code = match response.code {
+            true => Some(self.offer_code(authorization, login, &scope, admission)?),
+            false => None,
+        };
+        let (authorization, login) = (authorization.clone(), login.clone());
+        Ok(match (code, used) {
+            (Some((code, born)), None) if !response.is_front() => born.and_then(move |born| {
+                let url = authorization.redirect.url(&[("code", code.expose())]);
+                born.map(|()| SecretText::new(url)).map_err(|error| authorization.refused(error))
+            }),
+            (code, used) => {
+                let agreed = Agreed { authorization, login, scope, admission };
+                Ticket::slow(Arc::clone(self).answer_in_front(agreed, used, code))
+            }
+        })
+    }
+
+    /// The code, and its birth.
+    fn offer_code(
+        &self,
+        authorization: &Authorization,
+        login: &Login,
+        scope: &Scope,
+        admission: Seq,
+    ) -> Result<(SecretText, Ticket<(), Error>), Error> {
         let now = self.clock.read();
         let pair = login.pair(authorization);
         let id = self.store.draw(Near::Pair(&pair));
@@ -226,9 +257,6 @@ impl<S: Store> Inner<S> {
         };
         let body = serde_json::to_vec(&terms)
             .map_err(|error| Error::ServerError(Reason::with("the code has no terms", error)))?;
-        let admission = login
-            .admission
-            .map_or(authorization.admission, |login| login.min(authorization.admission));
         let birth = CodeBirth {
             pair,
             admission,
@@ -239,31 +267,15 @@ impl<S: Store> Inner<S> {
             expires_at: now.unix.plus(self.code_secs),
             body: Arc::from(body),
         };
-        let used = self.use_reference(authorization)?;
-        let authorization = authorization.clone();
         let born = self.store.apply(Verb::Code(Box::new(birth)));
-        let refused = authorization.clone();
-        let born = born.and_then(move |outcome| match outcome {
-            Ok(Outcome::Code(CodeOutcome::Born)) => {
-                Ok(SecretText::new(authorization.redirect.url(&[("code", code.expose())])))
+        let born = born.and_then(move |outcome| match outcome? {
+            Outcome::Code(CodeOutcome::Born) => Ok(()),
+            Outcome::Code(CodeOutcome::Refused) => {
+                Err(Error::AccessDenied(Reason::new("revoked while it was being approved")))
             }
-            Ok(Outcome::Code(CodeOutcome::Refused)) => {
-                let reason = Reason::new("revoked while it was being approved");
-                Err(authorization.refused(Error::AccessDenied(reason)))
-            }
-            Ok(_) => {
-                let reason = Reason::new("the store answered another question");
-                Err(authorization.refused(Error::ServerError(reason)))
-            }
-            Err(error) => Err(authorization.refused(error.into())),
+            _ => Err(Error::ServerError(Reason::new("the store answered another question"))),
         });
-        Ok(match used {
-            None => born,
-            Some(used) => Ticket::slow(async move {
-                used.await.map_err(|error| refused.refused(error))?;
-                born.await
-            }),
-        })
+        Ok((code, born))
     }
 
     /// A pushed request is approved once.
@@ -286,6 +298,18 @@ impl<S: Store> Inner<S> {
 }
 
 impl Login {
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub(super) fn device_id(&self) -> Option<&DeviceId> {
+        self.device.as_ref()
+    }
+
+    pub(super) fn authenticated_at(&self) -> Timestamp {
+        self.at
+    }
+
     fn pair(&self, authorization: &Authorization) -> Pair {
         Pair {
             client: authorization.client.id.clone(),

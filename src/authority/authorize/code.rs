@@ -123,6 +123,8 @@ impl<S: Store> Inner<S> {
             login: Some(LoginFacts {
                 nonce: terms.nonce,
                 at: Some(Timestamp(terms.authenticated_at)),
+                code: None,
+                is_told: true,
             }),
             sender: presented.sender.clone(),
             code: Some(RedeemedCode { code: *code, is_spent: view.spent }),

@@ -58,10 +58,12 @@
 
 mod approve;
 mod code;
+mod front;
 mod pkce;
 mod pushed;
 mod redirect;
 mod request;
+mod response_type;
 mod step;
 
 pub use approve::Login;

@@ -49,6 +49,7 @@ struct Parameters {
     /// Tells it from the terms of a code.
     pushed: bool,
     response_type: Option<String>,
+    response_mode: Option<String>,
     redirect_uri: Option<String>,
     scope: Option<String>,
     state: Option<String>,
@@ -211,6 +212,7 @@ impl Parameters {
         Parameters {
             pushed: true,
             response_type: own(request.response_type),
+            response_mode: own(request.response_mode),
             redirect_uri: own(request.redirect_uri),
             scope: own(request.scope),
             state: own(request.state),
@@ -230,6 +232,7 @@ impl Parameters {
         AuthorizationRequest {
             client_id: Some(client_id.as_str()),
             response_type: self.response_type.as_deref(),
+            response_mode: self.response_mode.as_deref(),
             redirect_uri: self.redirect_uri.as_deref(),
             scope: self.scope.as_deref(),
             state: self.state.as_deref(),

@@ -84,6 +84,8 @@ pub(super) struct Redirect {
     pub(super) uri: String,
     pub(super) state: Option<String>,
     pub(super) issuer: Arc<str>,
+    /// Whether the answer stands in the fragment, where no server sees it.
+    pub(super) in_fragment: bool,
 }
 
 impl Redirect {
@@ -92,13 +94,20 @@ impl Redirect {
         let mut url = self.uri.clone();
         let state = self.state.as_deref().map(|state| ("state", state));
         let all = parameters.iter().copied().chain(state).chain([("iss", &*self.issuer)]);
+        let start = if self.in_fragment { '#' } else { '?' };
         for (name, value) in all {
-            url.push(if url.contains('?') { '&' } else { '?' });
+            // No registered URI has a fragment.
+            url.push(if url.contains(start) { '&' } else { start });
             url.push_str(name);
             url.push('=');
             push_encoded(&mut url, value);
         }
         url
+    }
+
+    /// Whether it leads to an app, by a scheme of its own (RFC 8252 section 7.1).
+    pub(super) fn is_of_an_app(&self) -> bool {
+        !["https:", "http:"].iter().any(|web| self.uri.starts_with(web))
     }
 
     /// The URL that tells a client of a refusal (RFC 6749 section 4.1.2.1).
@@ -192,6 +201,7 @@ mod tests {
             uri: uri.to_owned(),
             state: state.map(str::to_owned),
             issuer: Arc::from("https://as.example"),
+            in_fragment: false,
         };
         assert_eq!(
             redirect("https://a.example/cb?x=1", Some("a&b=c\u{e9} +")).url(&[("code", "c/1")]),
@@ -201,6 +211,12 @@ mod tests {
         assert_eq!(
             redirect("app:/cb", None).url(&[("code", "1")]),
             "app:/cb?code=1&iss=https%3A%2F%2Fas.example"
+        );
+        let in_fragment =
+            Redirect { in_fragment: true, ..redirect("https://a.example/cb?x=1", None) };
+        assert_eq!(
+            in_fragment.url(&[("a", "?&"), ("b", "#")]),
+            "https://a.example/cb?x=1#a=%3F%26&b=%23&iss=https%3A%2F%2Fas.example"
         );
     }
 }

@@ -10,11 +10,14 @@ use super::super::audience::{Audience, Resources};
 use super::super::client::{GrantType, RegisteredClient};
 use super::super::confirmation::Confirmation;
 use super::super::error::{Cause, Error, Reason};
+use super::super::identity::OPENID;
 use super::super::issue::narrow_scope;
 use super::super::profile::Profile;
+use super::super::sender::SenderConstraint;
 use super::super::{Authority, Inner};
 use super::pkce::{self, Challenge};
 use super::redirect::Redirect;
+use super::response_type::ResponseType;
 use super::step::Prompt;
 use crate::ids::ClientId;
 use crate::locator::Digest;
@@ -33,6 +36,8 @@ pub const NONCE_LEN_MAX: usize = 512;
 pub struct AuthorizationRequest<'a> {
     /// `response_type`.
     pub response_type: Option<&'a str>,
+    /// `response_mode`: `query` or `fragment`.
+    pub response_mode: Option<&'a str>,
     /// `client_id`.
     pub client_id: Option<&'a str>,
     /// `redirect_uri`.
@@ -74,6 +79,7 @@ impl<'a> AuthorizationRequest<'a> {
         for (name, value) in pairs {
             let place = match name {
                 "response_type" => &mut request.response_type,
+                "response_mode" => &mut request.response_mode,
                 "client_id" => &mut request.client_id,
                 "redirect_uri" => &mut request.redirect_uri,
                 "scope" => &mut request.scope,
@@ -104,6 +110,7 @@ impl<'a> AuthorizationRequest<'a> {
         let some = |text: Option<&'a str>| text.filter(|text| !text.is_empty());
         AuthorizationRequest {
             response_type: some(self.response_type),
+            response_mode: some(self.response_mode),
             client_id: some(self.client_id),
             redirect_uri: some(self.redirect_uri),
             scope: some(self.scope),
@@ -184,6 +191,7 @@ pub struct Authorization {
     pub(super) admission: Seq,
     pub(super) client: Arc<RegisteredClient>,
     pub(super) redirect: Redirect,
+    pub(super) response: ResponseType,
     /// Whether the request named its redirect URI.
     pub(super) names_redirect: bool,
     pub(super) scope: Scope,
@@ -302,6 +310,7 @@ impl<S: Store> Inner<S> {
             uri: uri.to_owned(),
             state: state.map(str::to_owned),
             issuer: Arc::clone(&self.issuer),
+            in_fragment: is_in_fragment(request),
         };
         let must_push = client.settings.pushed_required && matches!(via, Via::Browser);
         let checked = match must_push {
@@ -334,6 +343,43 @@ impl<S: Store> Inner<S> {
         Ok(client)
     }
 
+    /// What the answer will be made of, if the client may have that.
+    fn response_type(
+        &self,
+        client: &RegisteredClient,
+        request: &AuthorizationRequest<'_>,
+    ) -> Result<ResponseType, Error> {
+        let refuse = |why| Error::InvalidRequest(Reason::new(why));
+        let unsupported = |why| Error::UnsupportedResponseType(Reason::new(why));
+        let text = request.response_type.ok_or_else(|| refuse("no response_type"))?;
+        let response =
+            ResponseType::parse(text).ok_or_else(|| unsupported("unknown response_type"))?;
+        if response.is_front() && !self.tokens_in_front {
+            return Err(unsupported("no tokens through the browser"));
+        }
+        if response.hybrid && self.web_sessions.is_none() {
+            return Err(unsupported("no web sessions"));
+        }
+        match request.response_mode {
+            None | Some("fragment") => {}
+            Some("query") if !response.is_front() => {}
+            Some(_) => return Err(refuse("not with that response_mode")),
+        }
+        if response.code && !client.may_use(GrantType::AuthorizationCode) {
+            return Err(Error::UnauthorizedClient(Reason::new("no authorization_code")));
+        }
+        if response.is_front() && !client.may_use(GrantType::Implicit) {
+            return Err(Error::UnauthorizedClient(Reason::new("no implicit")));
+        }
+        if response.token && client.settings.sender != SenderConstraint::Offered {
+            return Err(refuse("nothing that comes through the browser is bound"));
+        }
+        if response.hybrid {
+            self.check_hybrid(client)?;
+        }
+        Ok(response)
+    }
+
     /// What is wrong from here on is told to the client.
     fn checked(
         &self,
@@ -346,20 +392,10 @@ impl<S: Store> Inner<S> {
         if request.state.is_some_and(|state| state.len() > STATE_LEN_MAX) {
             return Err(refuse("the state is too long"));
         }
-        match request.response_type {
-            Some("code") => {}
-            None => return Err(refuse("no response_type")),
-            Some(_) => {
-                let reason = Reason::new("the response_type is not code");
-                return Err(Error::UnsupportedResponseType(reason));
-            }
-        }
-        if !client.may_use(GrantType::AuthorizationCode) {
-            return Err(Error::UnauthorizedClient(Reason::new("no authorization_code")));
-        }
+        let response = self.response_type(&client, request)?;
         let method = request.code_challenge_method;
         let challenge = pkce::challenge(request.code_challenge, method, self.profile)?;
-        if challenge.is_none() && client.settings.pkce_required {
+        if response.code && challenge.is_none() && client.settings.pkce_required {
             return Err(refuse("no code_challenge"));
         }
         if request.nonce.is_some_and(|nonce| nonce.len() > NONCE_LEN_MAX) {
@@ -375,11 +411,19 @@ impl<S: Store> Inner<S> {
         let max_age = request.max_age.map(str::parse).transpose();
         let max_age = max_age.map_err(|_| refuse("the max_age is no number"))?;
         let scope = narrow_scope(request.scope, client.scopes(), self.profile)?;
+        if response.id_token && !scope.has(OPENID) {
+            return Err(refuse("an id_token without openid"));
+        }
+        // OpenID Connect Core sections 3.2.2.1 and 3.3.2.11.
+        if response.id_token && request.nonce.is_none() {
+            return Err(refuse("an id_token without a nonce"));
+        }
         let audience = self.narrow_audience(request.resources.audience(None)?, &client)?;
         Ok(Authorization {
             admission,
             client,
             redirect,
+            response,
             names_redirect: request.redirect_uri.is_some(),
             scope,
             audience,
@@ -394,6 +438,13 @@ impl<S: Store> Inner<S> {
             profile: self.profile,
         })
     }
+}
+
+/// Where the answer stands: with tokens in it, in the fragment (OAuth 2.0 Multiple Response Types
+/// section 5).
+fn is_in_fragment(request: &AuthorizationRequest<'_>) -> bool {
+    let response = request.response_type.and_then(ResponseType::parse);
+    request.response_mode == Some("fragment") || response.is_some_and(ResponseType::is_front)
 }
 
 /// The redirect URI of a request: the one that it names, if it is the client's, or the client's only

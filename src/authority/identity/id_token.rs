@@ -11,6 +11,7 @@ use super::super::mint::Terms;
 use super::super::signing::{KeySet, unsigned};
 use super::user::{Parts, User, UserClaims};
 use crate::codec::claims::{HalfHash, IdClaims};
+use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
 use crate::secret::SecretText;
 use crate::store::Store;
@@ -29,6 +30,10 @@ pub(in crate::authority) struct LoginFacts {
     pub(in crate::authority) nonce: Option<String>,
     /// When the subject was authenticated, where that is known.
     pub(in crate::authority) at: Option<Timestamp>,
+    /// The code that the ID token comes with.
+    pub(in crate::authority) code: Option<SecretText>,
+    /// Whether the client gets an ID token of it, where the scope asks for one.
+    pub(in crate::authority) is_told: bool,
 }
 
 /// What an ID token will say, beyond the terms of the access token that it comes with.
@@ -48,6 +53,11 @@ pub(in crate::authority) struct IdTerms {
 impl IdTerms {
     pub(in crate::authority) fn keys(&self) -> &Arc<KeySet> {
         &self.keys
+    }
+
+    /// The claims of the user stand in the token itself.
+    pub(in crate::authority) fn with_claims(self) -> IdTerms {
+        IdTerms { with_claims: true, ..self }
     }
 }
 
@@ -96,7 +106,7 @@ impl<S: Store> Inner<S> {
         facts: LoginFacts,
     ) -> Option<Box<IdTerms>> {
         // Not by implication: whoever is no OpenID client would get what it cannot use.
-        if !scope.has(OPENID) {
+        if !scope.has(OPENID) || !facts.is_told {
             return None;
         }
         let settings = &client.settings.id_tokens;
@@ -120,18 +130,21 @@ impl<S: Store> Inner<S> {
         access_token: &SecretText,
     ) -> Result<Option<SecretText>, Error> {
         let Some(id) = &terms.id else { return Ok(None) };
-        self.with_id_claims(terms, id, access_token, |claims| id.keys.sign_id(claims)).map(Some)
+        let (client, subject, token) = (&terms.client, &terms.subject, Some(access_token));
+        self.with_id_claims(id, client, subject, token, |claims| id.keys.sign_id(claims)).map(Some)
     }
 
     /// As [`Inner::id_token`], with a key that may be elsewhere.
     pub(in crate::authority) fn id_token_async(
         &self,
-        terms: &Terms,
-        access_token: &SecretText,
+        id: Option<&IdTerms>,
+        client: &ClientId,
+        subject: &Subject,
+        access_token: Option<&SecretText>,
     ) -> impl Future<Output = Result<Option<SecretText>, Error>> + Send + use<S> {
-        let signing = terms.id.as_ref().map(|id| {
+        let signing = id.map(|id| {
             let sign = |claims: &IdClaims<'_>| Ok(id.keys.ring().active().sign_async(claims));
-            self.with_id_claims(terms, id, access_token, sign)
+            self.with_id_claims(id, client, subject, access_token, sign)
         });
         async move {
             match signing {
@@ -145,14 +158,15 @@ impl<S: Store> Inner<S> {
 
     fn with_id_claims<T>(
         &self,
-        terms: &Terms,
         id: &IdTerms,
-        access_token: &SecretText,
+        client: &ClientId,
+        subject: &Subject,
+        access_token: Option<&SecretText>,
         then: impl FnOnce(&IdClaims<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let user = match id.with_claims || id.with_custom {
             // The tokens are born by now: whoever is unknown has no claims.
-            true => self.users.user(&terms.subject).unwrap_or_default(),
+            true => self.users.user(subject).unwrap_or_default(),
             false => User::default(),
         };
         let asked = Parts::of(&id.scope, self.profile);
@@ -160,11 +174,12 @@ impl<S: Store> Inner<S> {
             true => asked,
             false => Parts { permissions: asked.permissions, ..Parts::default() },
         };
-        let client = terms.client.as_str();
+        let client = client.as_str();
         let others = id.audience.split(' ').filter(|one| !one.is_empty() && *one != client);
         let audience: Vec<&str> = std::iter::once(client).chain(others).collect();
         let algorithm = id.keys.ring().active().algorithm();
-        let subject = self.subject_of(&terms.subject);
+        let subject = self.subject_of(subject);
+        let half = |text: &SecretText| HalfHash::of(algorithm, text.expose());
         then(&IdClaims {
             issuer: &self.issuer,
             subject: &subject,
@@ -176,8 +191,8 @@ impl<S: Store> Inner<S> {
             nonce: id.facts.nonce.as_deref(),
             acr: None,
             amr: &[],
-            at_hash: Some(HalfHash::of(algorithm, access_token.expose())),
-            c_hash: None,
+            at_hash: access_token.map(half),
+            c_hash: id.facts.code.as_ref().map(half),
             extra: &UserClaims { user: &user, parts, with_custom: id.with_custom },
         })
     }

@@ -11,7 +11,7 @@ pub use id_token::{ID_TOKEN_SECS, ID_TOKEN_SECS_MAX};
 pub use user::{User, Users};
 pub use user_info::UserInfo;
 
-pub(super) use id_token::{IdTerms, LoginFacts};
+pub(super) use id_token::{IdTerms, LoginFacts, OPENID};
 pub(super) use user::NoUsers;
 
 use super::Inner;
