@@ -344,7 +344,11 @@ fn other_refusals_are_told_to_the_client(opener: impl Opener) -> Tested {
         let refused = authorize(&bed, &request).err().ok_or("authorized")?;
         assert_eq!(refused.error().code(), code, "{request:?}");
         let url = refused.redirect().ok_or("no redirect")?;
-        assert!(url.starts_with(&format!("{CB}?error={code}&error_description=")), "{url}");
+        // Where the answer would have been.
+        let mark = if request.response_type.is_some_and(|t| t != "code") { '#' } else { '?' };
+        let start = format!("{CB}{mark}error={code}&error_description=");
+        assert!(url.starts_with(&start), "{url}");
+        let url = &url.replacen('#', "?", 1);
         assert_eq!(parameter(url, "state").as_deref(), Some("s%20t"));
         assert!(parameter(url, "iss").is_some() && parameter(url, "code").is_none());
     }

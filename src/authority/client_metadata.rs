@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::authorize::needs_tokens_in_front;
 use super::client::{Client, GrantType, RegisteredClient};
 use super::client_auth::{AuthMethod, ClientKeys};
 use super::client_settings::Settings;
@@ -80,9 +81,6 @@ impl Metadata {
         let method = self.token_endpoint_auth_method.as_deref();
         let method = AuthMethod::from_name(method.unwrap_or("client_secret_basic"))
             .ok_or_else(|| refuse("unknown token_endpoint_auth_method"))?;
-        if self.response_types.iter().flatten().any(|name| name != "code") {
-            return Err(refuse("unknown response type"));
-        }
         let mut client = draft.authenticates([method]);
         if method == AuthMethod::None {
             client.settings.refresh.rotates = true;
@@ -107,6 +105,16 @@ impl Metadata {
         }
         if self.grant_types.is_none() {
             grants.push(GrantType::AuthorizationCode);
+        }
+        for name in self.response_types.iter().flatten() {
+            match needs_tokens_in_front(name) {
+                None => return Err(refuse("unknown response type")),
+                // RFC 7591 section 2.1: the two must not say different things.
+                Some(true) if !grants.contains(&GrantType::Implicit) => {
+                    return Err(refuse("a response type without its grant type"));
+                }
+                Some(_) => {}
+            }
         }
         let bound =
             (self.dpop_bound_access_tokens, self.tls_client_certificate_bound_access_tokens);
@@ -191,6 +199,7 @@ impl RegisteredClient {
     pub(super) fn to_metadata(&self, told: &Told<'_>) -> SecretText {
         let settings = &self.settings;
         let gives_codes = self.may_use(GrantType::AuthorizationCode);
+        let gives_tokens = self.may_use(GrantType::Implicit);
         let scopes: Vec<&str> = settings.scopes.tokens().collect();
         let wire = Wire {
             client_id: self.id.as_str(),
@@ -202,7 +211,10 @@ impl RegisteredClient {
             client_name: &settings.name,
             token_endpoint_auth_method: settings.methods.first().map_or("none", |m| m.name()),
             grant_types: settings.grants.iter().map(|grant| grant.name()).collect(),
-            response_types: if gives_codes { vec!["code"] } else { Vec::new() },
+            response_types: [(gives_codes, "code"), (gives_tokens, "token")]
+                .into_iter()
+                .filter_map(|(gives, name)| gives.then_some(name))
+                .collect(),
             redirect_uris: &settings.redirect_uris,
             scope: settings.scopes.as_str(),
             scopes: (told.profile == Profile::Salesforce).then_some(scopes),
@@ -290,7 +302,8 @@ mod tests {
             "{}",
             r#"{"client_id":7}"#,
             r#"{"client_id":"a","client_id":"b"}"#,
-            r#"{"client_id":"a","grant_types":["implicit"]}"#,
+            r#"{"client_id":"a","grant_types":["password"]}"#,
+            r#"{"client_id":"a","response_types":["code none"]}"#,
             r#"{"client_id":"a","token_endpoint_auth_method":"tls_client_auth"}"#,
             &long,
             &deep,

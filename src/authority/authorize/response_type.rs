@@ -1,6 +1,11 @@
 //! What the authorization endpoint answers with (`response_type`, RFC 6749 section 3.1.1, OAuth 2.0
 //! Multiple Response Types).
 
+/// Whether a `response_type` brings tokens through the browser; `None` for an unknown one.
+pub(in crate::authority) fn needs_tokens_in_front(text: &str) -> Option<bool> {
+    ResponseType::parse(text).map(ResponseType::is_front)
+}
+
 /// What is in an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ResponseType {
