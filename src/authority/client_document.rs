@@ -50,6 +50,7 @@ struct Stored {
     ip_relaxed_for_refresh: bool,
     redirect_uris: Vec<String>,
     logout_url: Option<String>,
+    post_logout_redirect_uris: Vec<String>,
     blocked: bool,
     parent: Option<String>,
     run_as: Option<String>,
@@ -238,6 +239,7 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         ip_relaxed_for_refresh: settings.ip_relaxed_for_refresh,
         redirect_uris: settings.redirect_uris.clone(),
         logout_url: settings.logout_url.clone(),
+        post_logout_redirect_uris: settings.post_logout_redirect_uris.clone(),
         blocked: settings.blocked,
         parent: settings.parent.as_ref().map(|parent| parent.as_str().to_owned()),
         run_as: settings.run_as.as_ref().map(|subject| subject.as_str().to_owned()),
@@ -330,6 +332,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         ip_relaxed_for_refresh: stored.ip_relaxed_for_refresh,
         redirect_uris: stored.redirect_uris,
         logout_url: stored.logout_url,
+        post_logout_redirect_uris: stored.post_logout_redirect_uris,
         blocked: stored.blocked,
         parent: stored.parent.map(ClientId::new).transpose().ok()?,
         run_as: stored.run_as.map(Subject::new).transpose().ok()?,
@@ -391,6 +394,7 @@ mod tests {
             .ip_relaxed_for_refresh()
             .redirect_uris(["https://a.example/cb", "app:/cb"])
             .logout_url("https://a.example/out")
+            .post_logout_redirect_uris(["https://a.example/bye"])
             .parent(&ClientId::new("parent")?)
             .run_as("robot")
             .id_token_secs(7)

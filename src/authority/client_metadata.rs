@@ -30,6 +30,9 @@ pub(super) struct Metadata {
     #[serde(default)]
     redirect_uris: Vec<String>,
     #[serde(default)]
+    post_logout_redirect_uris: Vec<String>,
+    frontchannel_logout_uri: Option<String>,
+    #[serde(default)]
     dpop_bound_access_tokens: bool,
     #[serde(default)]
     tls_client_certificate_bound_access_tokens: bool,
@@ -38,7 +41,7 @@ pub(super) struct Metadata {
 impl Client {
     /// Reads a client metadata document (RFC 7591 section 2). `client_id`, `client_name`, `scope`,
     /// `grant_types`, `redirect_uris`, `token_endpoint_auth_method`, `jwks`, `jwks_uri`,
-    /// `dpop_bound_access_tokens` and `tls_client_certificate_bound_access_tokens` count; other members
+    /// `post_logout_redirect_uris`, `frontchannel_logout_uri`, `dpop_bound_access_tokens` and `tls_client_certificate_bound_access_tokens` count; other members
     /// are left out. The keys at a `jwks_uri` are asked of the host's
     /// [`KeySource`](super::KeySource); certificates of `self_signed_tls_client_auth` stand in `jwks`
     /// as `x5c` (RFC 8705 section 2.2.2). Without `grant_types` a client may use
@@ -125,6 +128,11 @@ impl Metadata {
             (true, true) => return Err(refuse("tokens bound to a key and a certificate")),
         };
         let client = client.sender_constraint(sender);
+        let client = client.post_logout_redirect_uris(self.post_logout_redirect_uris);
+        let client = match self.frontchannel_logout_uri {
+            Some(url) => client.logout_url(url),
+            None => client,
+        };
         let scope = self.scope.unwrap_or_default();
         let client = client.name(self.client_name).grants(grants).redirect_uris(self.redirect_uris);
         Ok(client.scopes(scope.split(' ').filter(|token| !token.is_empty())))
@@ -188,6 +196,10 @@ struct Wire<'a> {
     jwks: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jwks_uri: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    post_logout_redirect_uris: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frontchannel_logout_uri: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dpop_bound_access_tokens: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -223,6 +235,8 @@ impl RegisteredClient {
                 _ => None,
             },
             jwks_uri: settings.jwks_uri(),
+            post_logout_redirect_uris: &settings.post_logout_redirect_uris,
+            frontchannel_logout_uri: settings.logout_url.as_deref(),
             dpop_bound_access_tokens: settings.sender == SenderConstraint::Key,
             tls_client_certificate_bound_access_tokens: settings.sender
                 == SenderConstraint::Certificate,

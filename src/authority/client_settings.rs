@@ -47,6 +47,7 @@ pub(super) struct Settings {
     pub(super) ip_relaxed_for_refresh: bool,
     pub(super) redirect_uris: Vec<String>,
     pub(super) logout_url: Option<String>,
+    pub(super) post_logout_redirect_uris: Vec<String>,
     pub(super) blocked: bool,
     /// The client that registered it.
     pub(super) parent: Option<ClientId>,
@@ -101,6 +102,7 @@ impl Settings {
             ip_relaxed_for_refresh: false,
             redirect_uris: Vec::new(),
             logout_url: None,
+            post_logout_redirect_uris: Vec::new(),
             blocked: false,
             parent: None,
             run_as: None,
@@ -232,12 +234,16 @@ impl Settings {
 
     /// What is wrong with its redirect URIs.
     pub(super) fn redirect_problem(&self) -> Option<&'static str> {
-        let uris = &self.redirect_uris;
-        if !uris.iter().all(|uri| is_redirect_uri(uri)) {
+        let [uris, after] = [&self.redirect_uris, &self.post_logout_redirect_uris];
+        let all = || uris.iter().chain(after);
+        if !all().all(|uri| is_redirect_uri(uri)) {
             Some("a redirect URI is malformed, or of a kind that may not be registered")
-        } else if uris.len() > REDIRECT_URIS_MAX {
+        } else if uris.len().max(after.len()) > REDIRECT_URIS_MAX {
             Some("it has too many redirect URIs")
-        } else if uris.iter().map(String::len).sum::<usize>() > REDIRECT_URIS_LEN_MAX {
+        } else if [uris, after]
+            .into_iter()
+            .any(|uris| uris.iter().map(String::len).sum::<usize>() > REDIRECT_URIS_LEN_MAX)
+        {
             Some("its redirect URIs are too long")
         } else {
             None

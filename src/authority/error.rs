@@ -39,6 +39,7 @@ pub(super) enum Cause {
     WrongOrganization,
     UnknownUser,
     HybridRotation,
+    NothingToRevoke,
 }
 
 impl Reason {

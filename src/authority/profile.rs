@@ -48,6 +48,7 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         (_, Cause::HybridRotation) => {
             ("invalid_grant", 400, "hybrid tokens with JWTs need refresh tokens that stay")
         }
+        (_, Cause::NothingToRevoke) => ("invalid_token", 400, "there is no such token"),
         (_, Cause::WrongOrganization) => ("Wrong_Org", 403, "the user is of another organization"),
         (_, Cause::UnknownUser) => ("Bad_Id", 404, "there is no such user"),
         (Error::InvalidClientMetadata(_) | Error::InvalidRedirectUri(_), _) => {

@@ -154,7 +154,7 @@ impl<S: Store> Inner<S> {
     }
 
     /// A JWT is denied until it expires; where the store can keep no more denials, its family ends.
-    fn revoke_jwt(self: &Arc<Self>, jwt: &Jwt) -> Ticket<(), Error> {
+    pub(super) fn revoke_jwt(self: &Arc<Self>, jwt: &Jwt) -> Ticket<(), Error> {
         // Under the pair policy `reuse` the family would give the same JWT again, and holds no other.
         let client = self.clients.get(&jwt.client);
         if client.is_some_and(|c| matches!(c.settings.pairs, PairPolicy::Reuse { .. })) {

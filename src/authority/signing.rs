@@ -315,6 +315,35 @@ impl<S: Store> Keys<'_, S> {
         ticket(self.inner.drop_key(kid))
     }
 
+    /// Makes `key` the one that signs and takes all others out: every JWT that was signed so far is
+    /// refused from then on, ID tokens too. Opaque tokens and refresh tokens live on.
+    ///
+    /// # Durability
+    /// The ticket resolves when all of it is on stable storage. JWTs die once `key` is; dropping the
+    /// ticket, or a crash, may leave some of the others in: call it again.
+    ///
+    /// # Errors
+    /// As [`Keys::import`].
+    pub fn replace_all(&self, key: SigningKey) -> Ticket<(), Error> {
+        let (inner, kid) = (Arc::clone(self.inner), key.kid().to_owned());
+        let added = self.import(key);
+        Ticket::slow(async move {
+            added.await?;
+            let set = inner.keys.current();
+            let old: Vec<String> = set.ring.keys().map(|key| key.kid().to_owned()).collect();
+            // All are refused before anybody waits for a disk.
+            let dropped: Vec<Ticket<(), Error>> = old
+                .iter()
+                .filter(|old| **old != kid)
+                .map(|old| ticket(inner.drop_key(old)))
+                .collect();
+            for dropped in dropped {
+                dropped.await?;
+            }
+            Ok(())
+        })
+    }
+
     /// The `kid` of the key that signs.
     #[must_use]
     pub fn active_kid(&self) -> String {

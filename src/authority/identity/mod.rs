@@ -30,6 +30,19 @@ impl<S> Inner<S> {
         url
     }
 
+    /// The subject that has that name.
+    pub(super) fn subject_named(&self, name: &str) -> Option<Subject> {
+        let text = match self.profile {
+            Profile::Standard => name.to_owned(),
+            Profile::Salesforce => {
+                let base =
+                    format!("{}/id/{}/", self.issuer.trim_end_matches('/'), self.handles.org());
+                decoded(name.strip_prefix(&base)?)?
+            }
+        };
+        Subject::new(text).ok()
+    }
+
     /// How a subject is named to clients: one name in every answer.
     pub(super) fn subject_of(&self, subject: &Subject) -> String {
         match self.profile {
@@ -37,4 +50,19 @@ impl<S> Inner<S> {
             Profile::Salesforce => self.identity_url(subject),
         }
     }
+}
+
+/// The text of what `push_encoded` wrote.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
