@@ -1,6 +1,7 @@
 //! Logging out (OpenID Connect RP-Initiated Logout 1.0) without HTTP: who asks is read and checked, the
 //! sessions of the user are ended, and the host is told whom else to tell.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::client::{Client, RegisteredClient};
@@ -137,7 +138,7 @@ impl<S: Store> Inner<S> {
         let (keys, mut scratch) = (self.keys.current(), Scratch::new());
         let said = VerifiedId::of_hint(&self.issuer, keys.ring(), hint.as_bytes(), &mut scratch)
             .map_err(|error| Error::InvalidRequest(Reason::with("the id_token_hint", error)))?;
-        let first = said.audience().next().map(|audience| audience.into_owned());
+        let first = said.audience().next().map(Cow::into_owned);
         let client = said.authorized_party().map(str::to_owned).or(first).unwrap_or_default();
         let client = ClientId::new(client).map_err(|_| refuse("the hint is nobody's"))?;
         let subject = self.subject_named(said.subject());

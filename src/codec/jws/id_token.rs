@@ -139,7 +139,7 @@ impl<'s> VerifiedId<'s> {
         token: &[u8],
         scratch: &'s mut Scratch,
     ) -> Result<VerifiedId<'s>, VerifyError> {
-        let opened = open(keyring, token, TokenType::Id, scratch)?;
+        let opened = open(keyring, token, TokenType::Id, &[], scratch)?;
         let found = opened.text("iss")?;
         opened.text("sub")?;
         opened.audience()?;
