@@ -282,11 +282,11 @@ impl<S: Store> Inner<S> {
         Ok(Sender { confirmation, proof })
     }
 
-    /// The key of the proof that comes with a request, as `dpop_jkt` has it.
+    /// The key of the proof that comes with a pushed request, as `dpop_jkt` has it. It is not used up:
+    /// it only binds the code to itself, and anybody can push in a public client's name.
     pub(super) fn key_of_proof(&self, caller: &Caller) -> Result<Option<String>, Error> {
         let Some(given) = &caller.proof_of_key else { return Ok(None) };
         let proof = self.proof(&given.proof, &given.method, &given.url, None)?;
-        self.proofs.spend(&proof, self.now())?;
         Ok(Some(Confirmation::Key(proof.thumbprint()).value()))
     }
 
