@@ -27,8 +27,7 @@ fn proves(text: &str) -> bool {
     let bound = ProofExpected { access_token: Some("a token"), ..expected };
     assert!(proof.check(&bound).is_err() || proof.check(&expected).is_ok());
     let _ = (proof.jti(), proof.nonce(), proof.issued_at(), format!("{proof:?}"));
-    proof.check(&expected).is_ok()
-        && URL_SAFE_NO_PAD.encode(proof.thumbprint()) == THUMBPRINT
+    proof.check(&expected).is_ok() && URL_SAFE_NO_PAD.encode(proof.thumbprint()) == THUMBPRINT
 }
 
 fuzz_target!(|input: &[u8]| {
