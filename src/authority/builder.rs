@@ -11,6 +11,7 @@ use super::client_auth::{ASSERTION_SECS_MAX, ASSERTIONS_MAX, KeySource, KeyTable
 use super::clients::Clients;
 use super::derive::DeriveKeys;
 use super::error::OpenError;
+use super::limits::{Limiter, Limits};
 use super::policy::{Approvals, NoApprovals};
 use super::profile::Profile;
 use super::signing::SigningKeys;
@@ -66,6 +67,7 @@ pub struct Builder {
     approvals: Arc<dyn Approvals>,
     code_secs: u64,
     registration_uri: Option<String>,
+    limits: Limits,
 }
 
 impl Builder {
@@ -88,6 +90,7 @@ impl Builder {
             approvals: Arc::new(NoApprovals),
             code_secs: CODE_SECS,
             registration_uri: None,
+            limits: Limits::new(),
         }
     }
 
@@ -189,6 +192,13 @@ impl Builder {
     /// and the client id in base64url. It is left out by default.
     pub fn registration_uri(mut self, uri: impl Into<String>) -> Builder {
         self.registration_uri = Some(uri.into());
+        self
+    }
+
+    /// How much a subject and a client may ask for, and how long who guesses wrong must wait;
+    /// [`Limits::new`] by default.
+    pub fn limits(mut self, limits: Limits) -> Builder {
+        self.limits = limits;
         self
     }
 
@@ -301,6 +311,7 @@ impl Builder {
             code_secs: self.code_secs,
             registration_uri: self.registration_uri,
             slow_room: SlowRoom::default(),
+            limiter: Limiter::new(self.limits),
         };
         Ok(Authority { inner: Arc::new(inner) })
     }
@@ -328,6 +339,7 @@ impl Builder {
         if !(1..=CODE_SECS_MAX).contains(&self.code_secs) {
             return Err(unusable("the lifetime of codes"));
         }
+        self.limits.check()?;
         let org = OrgId::new(&self.org).map_err(|_| unusable("the organisation"))?;
         Ok((org, audience))
     }

@@ -8,6 +8,7 @@ use super::client::{REFRESH_SCOPES, RegisteredClient, TokenFormat};
 use super::derive::{Reused, request_digest};
 use super::error::{Cause, Error, Reason};
 use super::issued::Issued;
+use super::limits::Counted;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
@@ -125,6 +126,9 @@ struct Expected {
     refresh_token: Option<SecretText>,
     generation: u32,
     key_version: u8,
+    counted: Counted,
+    /// Why nothing may be born.
+    over: Option<Error>,
 }
 
 impl<S: Store> Authority<S> {
@@ -243,6 +247,19 @@ impl<S: Store> Inner<S> {
         let Granted { admission, client, subject, device, scope, audience, refresh, code } =
             granted;
         let now = self.clock.read();
+        let is_birth = code.is_none_or(|redeemed| !redeemed.is_spent);
+        // A code that comes back ends what it gave, however much was minted.
+        let counted = match is_birth {
+            true => self.limiter.count(client.client_id(), &subject, now.elapsed),
+            false => Ok(Counted::default()),
+        };
+        let may_reuse = code.is_none() && matches!(client.settings.pairs, PairPolicy::Reuse { .. });
+        let (counted, over) = match counted {
+            Ok(counted) => (counted, None),
+            // The token that the pair has already is no new one: the store is asked for that alone.
+            Err(error) if may_reuse => (Counted::default(), Some(error)),
+            Err(error) => return Err(error),
+        };
         let key_version = self.handles.current_version();
         let salt = random::<16>(&*self.entropy)?;
         let request = request_digest(client.client_id(), scope.as_str(), audience.as_str());
@@ -278,7 +295,7 @@ impl<S: Store> Inner<S> {
             admission,
             now,
             family,
-            only_in: None,
+            only_in: over.as_ref().map(|_| 0),
             grant,
             key_version,
             salt,
@@ -287,9 +304,17 @@ impl<S: Store> Inner<S> {
             refresh,
             code: code.map(|redeemed| redeemed.code),
         };
-        let expected =
-            Expected { pair, request, form, terms, refresh_token, generation, key_version };
-        let is_birth = code.is_none_or(|redeemed| !redeemed.is_spent);
+        let expected = Expected {
+            pair,
+            request,
+            form,
+            terms,
+            refresh_token,
+            generation,
+            key_version,
+            counted,
+            over,
+        };
         if is_birth && expected.form.is_remote() && issue.refresh.is_none() {
             return Ok(Ticket::slow(Arc::clone(self).born_as_signed(issue, expected)));
         }
@@ -313,7 +338,9 @@ impl<S: Store> Inner<S> {
             let outcome = self.store.apply(Verb::Issue(Box::new(issue.clone()))).await;
             let Expected { generation, key_version, .. } = expected;
             let (signing, family) = match &outcome {
-                Ok(Outcome::Issue(IssueOutcome::Elsewhere { family })) => {
+                Ok(Outcome::Issue(IssueOutcome::Elsewhere { family }))
+                    if expected.over.is_none() =>
+                {
                     let (grant, family, admission) = (issue.grant, *family, issue.admission);
                     let decided = Decided { grant, family, generation, admission, key_version };
                     let Expected { form, terms, .. } = &expected;
@@ -324,8 +351,8 @@ impl<S: Store> Inner<S> {
                     if issue.code.is_some() && issue.only_in != Some(*family) =>
                 {
                     let family = *family;
-                    let Settled { form, terms, decided, .. } =
-                        self.born(expected.clone(), outcome)?;
+                    let again = Expected { counted: Counted::default(), ..expected.clone() };
+                    let Settled { form, terms, decided, .. } = self.born(again, outcome)?;
                     (self.sign_ahead(&form, &terms, Some(decided))?, family)
                 }
                 _ => {
@@ -396,8 +423,20 @@ impl<S: Store> Inner<S> {
         expected: Expected,
         outcome: Result<Outcome, StoreError>,
     ) -> Result<Settled, Error> {
-        let Expected { pair, request, form, terms, refresh_token, generation, key_version } =
-            expected;
+        let Expected {
+            pair,
+            request,
+            form,
+            terms,
+            refresh_token,
+            generation,
+            key_version,
+            counted,
+            over,
+        } = expected;
+        if !matches!(outcome, Ok(Outcome::Issue(IssueOutcome::Issued { .. }))) {
+            self.limiter.give_back(counted);
+        }
         match outcome? {
             Outcome::Issue(IssueOutcome::Issued { family, grant, admission }) => {
                 let decided = Decided { grant, family, generation, admission, key_version };
@@ -425,6 +464,7 @@ impl<S: Store> Inner<S> {
                 tracing::warn!(client = %pair.client, "a spent code came back: family killed");
                 Err(Error::InvalidGrant(Reason::new("the code was redeemed before")))
             }
+            Outcome::Issue(IssueOutcome::Elsewhere { .. }) if let Some(over) = over => Err(over),
             Outcome::Issue(IssueOutcome::Revoked) => {
                 Err(Error::InvalidGrant(Reason::new("revoked while it was being issued")))
             }

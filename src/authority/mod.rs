@@ -49,6 +49,7 @@ mod grants;
 mod introspect;
 mod issue;
 mod issued;
+mod limits;
 mod lookup;
 mod mint;
 mod policy;
@@ -84,6 +85,7 @@ pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
 pub use introspect::Introspection;
 pub use issue::{Admission, Issue};
 pub use issued::Issued;
+pub use limits::{Backoff, Limits, Rate};
 pub use policy::{Approvals, IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
 pub use profile::Profile;
 pub use registration::{CHILDREN_MAX, Registration};
@@ -137,6 +139,7 @@ struct Inner<S> {
     /// Where clients manage their registration.
     registration_uri: Option<String>,
     slow_room: client_auth::SlowRoom,
+    limiter: limits::Limiter,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,
 }

@@ -13,6 +13,7 @@ use super::derive::{Redeemed, request_digest};
 use super::error::{Error, Reason};
 use super::issue::{narrow_audience, narrow_scope};
 use super::issued::Issued;
+use super::limits::Counted;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
@@ -49,6 +50,7 @@ struct Expected {
     form: Form,
     terms: Terms,
     key_version: u8,
+    counted: Counted,
 }
 
 impl<S: Store> Inner<S> {
@@ -99,6 +101,8 @@ impl<S: Store> Inner<S> {
         let salt = random::<16>(&*self.entropy)?;
         let rotates = presented.client.settings.refresh.rotates;
         let generation = presented.handle.locator.bucket;
+        // A generation that is spent gives birth to nothing: it is a retry or a replay.
+        let is_birth = generation == family.generation;
         let next = generation.checked_add(u32::from(rotates));
         let next = next.ok_or_else(|| Error::InvalidGrant(Reason::new("no generation left")))?;
         let from = presented.derivation(next, &salt);
@@ -107,12 +111,16 @@ impl<S: Store> Inner<S> {
             self.locate(from.family, terms.issued_at, terms.expires_at.since(terms.issued_at))
         });
         let (form, handle) = self.form_of(key_version, &from, locator)?;
+        let counted = match is_birth {
+            true => self.limiter.count(&family.client, &family.subject, presented.now.elapsed)?,
+            false => Counted::default(),
+        };
         let verb = Verb::Redeem(Box::new(Redeem {
             family: from.family,
             generation,
             digest: presented.handle.digest,
             arrival: presented.arrival,
-            was_in_force: generation == family.generation,
+            was_in_force: is_birth,
             now: presented.now,
             retry_secs_max: self.retry_secs_max,
             key_version,
@@ -122,8 +130,7 @@ impl<S: Store> Inner<S> {
             access: terms.birth(handle, form.tag()),
         }));
         let grant = family.grant;
-        // A generation that is spent gives birth to nothing: it is a retry or a replay.
-        let decided = (generation == family.generation).then(|| Decided {
+        let decided = is_birth.then(|| Decided {
             grant,
             family: presented.handle.locator.id,
             generation: next,
@@ -131,7 +138,7 @@ impl<S: Store> Inner<S> {
             key_version,
         });
         let signing = self.sign_ahead(&form, &terms, decided)?;
-        let expected = Expected { presented, grant, successor, form, terms, key_version };
+        let expected = Expected { presented, grant, successor, form, terms, key_version, counted };
         Ok(self.decide(verb, signing, move |inner, outcome| inner.redeemed(expected, outcome)))
     }
 
@@ -207,6 +214,9 @@ impl<S: Store> Inner<S> {
         expected: Expected,
         outcome: Result<Outcome, StoreError>,
     ) -> Result<Settled, Error> {
+        if !matches!(outcome, Ok(Outcome::Redeem(RedeemOutcome::Redeemed { .. }))) {
+            self.limiter.give_back(expected.counted);
+        }
         let Outcome::Redeem(outcome) = outcome? else {
             return Err(Error::ServerError(Reason::new("the store answered another question")));
         };

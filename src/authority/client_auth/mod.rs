@@ -94,7 +94,16 @@ impl<S: Store> Inner<S> {
         caller: &Caller,
         grant: Option<GrantType>,
     ) -> Result<Authenticated, Error> {
-        let authenticated = self.prove(caller, grant)?;
+        let client_id = caller.client_id.as_ref().and_then(|id| id.as_ref().ok());
+        let elapsed = || self.clock.read().elapsed;
+        let guesser = self.limiter.admit(client_id, caller.address, elapsed())?;
+        let proven = self.prove(caller, grant);
+        match &proven {
+            Ok(_) => self.limiter.judged(guesser, true, elapsed()),
+            Err(Error::InvalidClient(_)) => self.limiter.judged(guesser, false, elapsed()),
+            Err(_) => {}
+        }
+        let authenticated = proven?;
         if authenticated.client.settings.blocked {
             let reason = Reason::new("the client is blocked").because(Cause::Blocked);
             return Err(Error::InvalidClient(reason));
