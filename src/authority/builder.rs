@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 
 use super::audience::Audience;
+use super::audit::Audit;
 use super::client_auth::{ASSERTION_SECS_MAX, ASSERTIONS_MAX, KeySource, KeyTable, SlowRoom};
 use super::clients::Clients;
 use super::derive::DeriveKeys;
@@ -68,6 +69,7 @@ pub struct Builder {
     code_secs: u64,
     registration_uri: Option<String>,
     limits: Limits,
+    audit: Option<Arc<dyn Audit>>,
 }
 
 impl Builder {
@@ -91,6 +93,7 @@ impl Builder {
             code_secs: CODE_SECS,
             registration_uri: None,
             limits: Limits::new(),
+            audit: None,
         }
     }
 
@@ -199,6 +202,13 @@ impl Builder {
     /// [`Limits::new`] by default.
     pub fn limits(mut self, limits: Limits) -> Builder {
         self.limits = limits;
+        self
+    }
+
+    /// Where events go, beside `tracing` (target `mintage::audit`): what was issued, redeemed, replayed,
+    /// revoked, registered and refused.
+    pub fn audit(mut self, audit: impl Audit) -> Builder {
+        self.audit = Some(Arc::new(audit));
         self
     }
 
@@ -312,6 +322,7 @@ impl Builder {
             registration_uri: self.registration_uri,
             slow_room: SlowRoom::default(),
             limiter: Limiter::new(self.limits),
+            audit: self.audit,
         };
         Ok(Authority { inner: Arc::new(inner) })
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::audience::Audience;
+use super::audit::{Action, Asker, AuditEvent};
 use super::client::{REFRESH_SCOPES, RegisteredClient, TokenFormat};
 use super::derive::{Reused, request_digest};
 use super::error::{Cause, Error, Reason};
@@ -160,7 +161,9 @@ impl<S: Store> Authority<S> {
         let now = self.inner.store.admission();
         // I3: the least of what it derives from.
         let admission = issue.admission.map_or(now, |begun| begun.0.min(now));
-        ticket(self.inner.issue(admission, issue))
+        let client = issue.client_id.clone();
+        let issued = ticket(self.inner.issue(admission, issue));
+        self.inner.audited(Action::Issue, || Asker::client(&client), issued)
     }
 
     /// Issues tokens for many subjects, in their order, as [`Authority::issue`] would one by one: each
@@ -440,6 +443,7 @@ impl<S: Store> Inner<S> {
         match outcome? {
             Outcome::Issue(IssueOutcome::Issued { family, grant, admission }) => {
                 let decided = Decided { grant, family, generation, admission, key_version };
+                self.tell_tokens(Action::Issue, &terms, &decided);
                 Ok(Settled { form, terms, decided, refresh_token })
             }
             Outcome::Issue(IssueOutcome::Reused { family, grant, admission, mint }) => {
@@ -452,6 +456,7 @@ impl<S: Store> Inner<S> {
                 };
                 let form = self.form_again(&pair, &request, &mint)?;
                 let terms = terms.again(&mint);
+                self.tell_tokens(Action::Reuse, &terms, &decided);
                 Ok(Settled { form, terms, decided, refresh_token: None })
             }
             Outcome::Issue(IssueOutcome::PairTaken) => {
@@ -461,7 +466,10 @@ impl<S: Store> Inner<S> {
                 Err(Error::InvalidGrant(Reason::new("the code is dead")))
             }
             Outcome::Issue(IssueOutcome::CodeReplayed) => {
-                tracing::warn!(client = %pair.client, "a spent code came back: family killed");
+                self.tell(|| AuditEvent {
+                    subject: Some(pair.subject.as_str()),
+                    ..AuditEvent::of(Action::Replay).client(&pair.client)
+                });
                 Err(Error::InvalidGrant(Reason::new("the code was redeemed before")))
             }
             Outcome::Issue(IssueOutcome::Elsewhere { .. }) if let Some(over) = over => Err(over),

@@ -343,8 +343,11 @@ impl Ends for Failures {
 /// What is remembered of the keys that were asked for last: at most 131,072 of them. A key that finds
 /// no room takes that of the one which would be forgotten first.
 struct Recent<V> {
-    parts: Box<[Mutex<Vec<(u64, V)>>]>,
+    parts: Vec<Mutex<Part<V>>>,
 }
+
+/// Keys and what is remembered of them, one set after the other; empty before it is used.
+type Part<V> = Vec<(u64, V)>;
 
 impl<V: Ends> Recent<V> {
     fn new() -> Recent<V> {
@@ -352,7 +355,7 @@ impl<V: Ends> Recent<V> {
     }
 
     /// The part of a key, and where in it its set begins. A part takes no room before it is used.
-    fn part(&self, key: u64) -> Option<(MutexGuard<'_, Vec<(u64, V)>>, usize)> {
+    fn part(&self, key: u64) -> Option<(MutexGuard<'_, Part<V>>, usize)> {
         let part = self.parts.get(usize::try_from(key % PARTS).unwrap_or(0))?;
         let set = usize::try_from(key / PARTS % SETS).unwrap_or(0);
         Some((part.lock().unwrap_or_else(PoisonError::into_inner), set * SET_LEN))

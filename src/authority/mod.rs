@@ -32,6 +32,7 @@
 
 mod active;
 mod audience;
+mod audit;
 mod authorize;
 mod birth;
 mod builder;
@@ -65,6 +66,7 @@ mod verify;
 
 pub use active::{ActiveToken, TokenKind};
 pub use audience::{AUDIENCES_MAX, Audience};
+pub use audit::{Action, Audit, AuditEvent};
 pub use authorize::{
     Authorization, AuthorizationError, AuthorizationRequest, Login, NONCE_LEN_MAX, PUSHED_SECS,
     Pushed, REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, STATE_LEN_MAX, Step,
@@ -140,6 +142,7 @@ struct Inner<S> {
     registration_uri: Option<String>,
     slow_room: client_auth::SlowRoom,
     limiter: limits::Limiter,
+    audit: Option<Arc<dyn Audit>>,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::audience::Audience;
+use super::audit::{Action, AuditEvent};
 use super::client::{GrantType, RegisteredClient, TokenFormat};
 use super::derive::{Redeemed, request_digest};
 use super::error::{Error, Reason};
@@ -225,12 +226,19 @@ impl<S: Store> Inner<S> {
             RedeemOutcome::Redeemed { generation, admission } => {
                 let Expected { grant, successor, form, terms, key_version, .. } = expected;
                 let decided = Decided { grant, family, generation, admission, key_version };
+                self.tell_tokens(Action::Redeem, &terms, &decided);
                 Ok(Settled { form, terms, decided, refresh_token: successor })
             }
             RedeemOutcome::Retried { mint, admission } => self.retried(expected, &mint, admission),
             RedeemOutcome::Replayed => {
-                let client = expected.presented.client.client_id();
-                tracing::warn!(%client, family, "a spent refresh token came back: family killed");
+                let Expected { presented, terms, grant, .. } = &expected;
+                self.tell(|| AuditEvent {
+                    subject: Some(terms.subject.as_str()),
+                    grant: Some(*grant),
+                    family: Some(family),
+                    generation: Some(presented.handle.locator.bucket),
+                    ..AuditEvent::of(Action::Replay).client(&terms.client)
+                });
                 Err(Error::InvalidGrant(Reason::new("replayed")))
             }
             RedeemOutcome::Overtaken => {
@@ -258,7 +266,9 @@ impl<S: Store> Inner<S> {
             key_version: mint.key_version,
         };
         let refresh_token = successor.map(|(text, _)| text);
-        Ok(Settled { form, terms: terms.again(mint), decided, refresh_token })
+        let terms = terms.again(mint);
+        self.tell_tokens(Action::Retry, &terms, &decided);
+        Ok(Settled { form, terms, decided, refresh_token })
     }
 }
 

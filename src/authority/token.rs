@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::audit::Action;
 use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Cause, Error, Reason};
@@ -125,9 +126,14 @@ impl<S: Store> Authority<S> {
     pub fn token(&self, request: &TokenRequest<'_>) -> Ticket<Issued, Error> {
         // Noted before the client is authenticated: a revocation in between outlives this request.
         let admission = self.inner.store.admission();
-        let grant = Some(request.grant.grant_type());
-        self.inner
-            .as_client(request.caller, grant, |client| self.inner.token(admission, client, request))
+        let grant = request.grant.grant_type();
+        let action = match grant {
+            GrantType::RefreshToken => Action::Redeem,
+            _ => Action::Issue,
+        };
+        self.inner.as_client(request.caller, action, Some(grant), |client| {
+            self.inner.token(admission, client, request)
+        })
     }
 
     /// Answers many token requests, in their order, as [`Authority::token`] would one by one: each
