@@ -2,7 +2,8 @@
 //! refused, told to the host and to `tracing`. No event holds a secret.
 //!
 //! An event is told when the store has decided, which is before that is durable: a crash in between
-//! leaves an event of something that never was. A refusal is in no store at all.
+//! leaves an event of something that never was, and a refusal is in no store at all. What is durable
+//! is in the ledger ([`DurableStore::ledger`](crate::store::DurableStore::ledger)).
 
 use std::net::IpAddr;
 use std::sync::Arc;
