@@ -151,7 +151,7 @@ fn carried(
     ));
     let mut scratch = Scratch::new();
     if let Ok(claims) = authority.verify(&token, &mut scratch) {
-        let audience: Vec<String> = claims.audience().map(|one| one.into_owned()).collect();
+        let audience: Vec<String> = claims.audience().map(std::borrow::Cow::into_owned).collect();
         let lives = claims.expires_at().since(claims.issued_at());
         all.push((claims.scope().to_owned(), audience.join(" "), lives));
     }
@@ -251,7 +251,7 @@ struct Held {
 
 fn hold(bed: &Bed<Memory>, n: usize) -> Result<Held, Boxed> {
     let id = format!("client-{n}");
-    let format = if n % 2 == 0 { TokenFormat::Opaque } else { TokenFormat::Jwt };
+    let format = if n.is_multiple_of(2) { TokenFormat::Opaque } else { TokenFormat::Jwt };
     let draft = Client::confidential(&id)
         .grants([GrantType::AuthorizationCode, GrantType::RefreshToken])
         .pkce_required(false)

@@ -62,6 +62,7 @@ mod revoke;
 mod signing;
 mod templates;
 mod token;
+mod token_form;
 mod verify;
 
 pub use active::{ActiveToken, TokenKind};
@@ -94,6 +95,7 @@ pub use registration::{CHILDREN_MAX, Registration};
 pub use revoke::Target;
 pub use signing::Keys;
 pub use token::TokenRequest;
+pub use token_form::{FORM_LEN_MAX, TokenForm};
 pub use verify::{Scratch, VerifiedClaims};
 
 use std::fmt;
