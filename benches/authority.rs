@@ -67,7 +67,7 @@ impl<S: Store> Bench<S> {
         issued.refresh_token.expect("a refresh token").expose().to_owned()
     }
 
-    fn code(&self) -> String {
+    fn code(&self, subject: &str) -> String {
         let request = AuthorizationRequest {
             response_type: Some("code"),
             client_id: Some("app"),
@@ -75,7 +75,7 @@ impl<S: Store> Bench<S> {
             ..AuthorizationRequest::default()
         };
         let request = self.authority.authorize(&request).expect("a request");
-        let login = Login::now("ann", &self.authority).expect("a login");
+        let login = Login::now(subject, &self.authority).expect("a login");
         let url = self.authority.approve(&request, &login, "api refresh_token").wait();
         let url = url.expect("approved");
         url.expose().split(['=', '&']).nth(1).expect("a code").to_owned()
@@ -101,7 +101,13 @@ impl<S: Store> Bench<S> {
                 let request = TokenRequest::code(&code, &self.caller).redirect_uri(CB);
                 self.authority.token(&request).wait().expect("redeemed")
             };
-            b.iter_batched(|| self.code(), |code| black_box(ask(code)), BatchSize::SmallInput);
+            // A user has room for few codes at a time.
+            let mut n = 0_u64;
+            let code = || {
+                n += 1;
+                self.code(&format!("user-{n}"))
+            };
+            b.iter_batched(code, |code| black_box(ask(code)), BatchSize::SmallInput);
         });
         group.bench_function("refresh", |b| {
             let mut token = self.refresh_token("ann");

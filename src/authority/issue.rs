@@ -264,7 +264,8 @@ impl<S: Store> Inner<S> {
             Err(error) => return Err(error),
         };
         let key_version = self.handles.current_version();
-        let salt = random::<16>(&*self.entropy)?;
+        // One call to the system for both.
+        let (salt, fresh) = self.draw_birth()?;
         let request = request_digest(client.client_id(), scope.as_str(), audience.as_str());
         let pair = Pair { client: client.id.clone(), subject: subject.clone(), device };
         let family = self.store.draw(Near::Pair(&pair));
@@ -283,7 +284,7 @@ impl<S: Store> Inner<S> {
             expires_at: now.unix.plus(client.access_secs()).min(end),
         };
         let seed = Seed { pair: &pair, request: &request, salt: &salt, family, key_version };
-        let (form, handle) = self.form(&client, &terms, &seed)?;
+        let (form, handle) = self.form(&client, &terms, &seed, fresh)?;
         let (refresh_token, refresh) = match refresh {
             true => {
                 let (text, birth) = self.first_refresh(&client, family, key_version, now.unix)?;
@@ -369,12 +370,25 @@ impl<S: Store> Inner<S> {
         Err(StoreError::Busy.into())
     }
 
+    /// The salt of a birth, and the secret of its access token.
+    fn draw_birth(&self) -> Result<([u8; 16], SecretBytes<32>), Error> {
+        let drawn = zeroize::Zeroizing::new(random::<48>(&*self.entropy)?);
+        let (mut salt, mut secret) = ([0; 16], [0; 32]);
+        let (for_salt, for_secret) = drawn.split_at(salt.len());
+        salt.copy_from_slice(for_salt);
+        secret.copy_from_slice(for_secret);
+        let fresh = SecretBytes::new(secret);
+        zeroize::Zeroize::zeroize(&mut secret);
+        Ok((salt, fresh))
+    }
+
     /// The access token of a birth: random, or derived where the pair may get it again.
     fn form(
         &self,
         client: &RegisteredClient,
         terms: &Terms,
         seed: &Seed<'_>,
+        fresh: SecretBytes<32>,
     ) -> Result<(Form, Option<(Locator, Digest)>), Error> {
         let derived = matches!(client.settings.pairs, PairPolicy::Reuse { .. });
         match client.format() {
@@ -386,7 +400,7 @@ impl<S: Store> Inner<S> {
                         let from = seed.reused(terms, Some(locator));
                         self.derive.reused(seed.key_version, &from).ok_or_else(no_version)?
                     }
-                    false => SecretBytes::new(random(&*self.entropy)?),
+                    false => fresh,
                 };
                 let kind = HandleKind::Access;
                 let (text, digest) = self.handle(seed.key_version, kind, locator, &secret)?;

@@ -237,7 +237,7 @@ impl Limiter {
         &self,
         client: Option<&ClientId>,
         address: Option<IpAddr>,
-        now: Duration,
+        now: impl FnOnce() -> Duration,
     ) -> Result<Guesser, Error> {
         let (Some(backoff), Some(client)) = (self.limits.backoff, client) else { return Ok(None) };
         if address.is_none() && !backoff.without_address {
@@ -248,7 +248,10 @@ impl Limiter {
         address.map(network).hash(&mut hasher);
         let key = hasher.finish();
         let wait = self.failures.read(key).map_or(0, |held| held.closed_until);
-        match wait.checked_sub(nanos(now)).filter(|wait| *wait > 0) {
+        if wait == 0 {
+            return Ok(Some(key));
+        }
+        match wait.checked_sub(nanos(now())).filter(|wait| *wait > 0) {
             None => Ok(Some(key)),
             Some(wait) => {
                 let reason = Reason::new("too many failures to authenticate");
@@ -258,12 +261,13 @@ impl Limiter {
     }
 
     /// What came of an attempt that was admitted.
-    pub(super) fn judged(&self, guesser: Guesser, opens: bool, now: Duration) {
+    pub(super) fn judged(&self, guesser: Guesser, opens: bool, now: impl FnOnce() -> Duration) {
         let (Some(backoff), Some(key)) = (self.limits.backoff, guesser) else { return };
         if opens {
             self.failures.forget(key);
             return;
         }
+        let now = now();
         self.failures.with(key, |held| {
             if nanos(now) >= held.ends() {
                 held.wrong = 0;

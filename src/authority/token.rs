@@ -199,6 +199,9 @@ impl<S: Store> Inner<S> {
 /// RFC 6749 section 4.4.3: "A refresh token SHOULD NOT be included", so the scope does not promise
 /// one.
 fn without_refresh(scope: &Scope) -> Result<Scope, Error> {
+    if !scope.tokens().any(|token| REFRESH_SCOPES.contains(&token)) {
+        return Ok(scope.clone());
+    }
     let kept: Vec<&str> = scope.tokens().filter(|t| !REFRESH_SCOPES.contains(t)).collect();
     Scope::parse(&kept.join(" ")).map_err(|error| Error::ServerError(Reason::with("scope", error)))
 }

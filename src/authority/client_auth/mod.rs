@@ -104,11 +104,11 @@ impl<S: Store> Inner<S> {
     ) -> Result<Authenticated, Error> {
         let client_id = caller.client_id.as_ref().and_then(|id| id.as_ref().ok());
         let elapsed = || self.clock.read().elapsed;
-        let guesser = self.limiter.admit(client_id, caller.address, elapsed())?;
+        let guesser = self.limiter.admit(client_id, caller.address, elapsed)?;
         let proven = self.prove(caller, grant);
         match &proven {
-            Ok(_) => self.limiter.judged(guesser, true, elapsed()),
-            Err(Error::InvalidClient(_)) => self.limiter.judged(guesser, false, elapsed()),
+            Ok(_) => self.limiter.judged(guesser, true, elapsed),
+            Err(Error::InvalidClient(_)) => self.limiter.judged(guesser, false, elapsed),
             Err(_) => {}
         }
         let authenticated = proven?;
