@@ -24,6 +24,9 @@ pub mod store;
 mod sync;
 pub mod time;
 
+#[doc = include_str!("../docs/capabilities.md")]
+pub mod _capabilities {}
+
 /// Compiles the example of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

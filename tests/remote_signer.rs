@@ -3,7 +3,7 @@
 
 mod support;
 
-#[path = "../examples/remote_signer.rs"]
+#[path = "../examples/kms_signer.rs"]
 #[allow(dead_code, reason = "the example is a program of its own")]
 mod example;
 

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 
 use super::audience::Audience;
+use super::audit::Audit;
 use super::client_auth::{ASSERTION_SECS_MAX, ASSERTIONS_MAX, KeySource, KeyTable, SlowRoom};
 use super::clients::Clients;
 use super::derive::DeriveKeys;
 use super::error::OpenError;
 use super::identity::{NoUsers, Users};
+use super::limits::{Limiter, Limits};
 use super::metadata::Endpoints;
 use super::policy::{Approvals, NoApprovals};
 use super::profile::Profile;
@@ -81,6 +83,8 @@ pub struct Builder {
     dpop_nonces: bool,
     tokens_in_front: bool,
     web_sessions: Option<Arc<dyn WebSessions>>,
+    limits: Limits,
+    audit: Option<Arc<dyn Audit>>,
 }
 
 impl Builder {
@@ -112,6 +116,8 @@ impl Builder {
             dpop_nonces: false,
             tokens_in_front: false,
             web_sessions: None,
+            limits: Limits::new(),
+            audit: None,
         }
     }
 
@@ -285,6 +291,20 @@ impl Builder {
         self
     }
 
+    /// How much a subject and a client may ask for, and how long who guesses wrong must wait;
+    /// [`Limits::new`] by default.
+    pub fn limits(mut self, limits: Limits) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// Where events go, beside `tracing` (target `mintage::audit`): what was issued, redeemed, replayed,
+    /// revoked, registered and refused.
+    pub fn audit(mut self, audit: impl Audit) -> Builder {
+        self.audit = Some(Arc::new(audit));
+        self
+    }
+
     /// Settings of the durable store. Its clock and entropy are the authority's, whatever these
     /// say. A store in memory takes [`DurableOptions::used_max`] from them.
     pub fn durable(mut self, options: DurableOptions) -> Builder {
@@ -408,6 +428,8 @@ impl Builder {
             web_sessions: self.web_sessions,
             scopes_supported: self.scopes_supported,
             slow_room: SlowRoom::default(),
+            limiter: Limiter::new(self.limits),
+            audit: self.audit,
         };
         Ok(Authority { inner: Arc::new(inner) })
     }
@@ -435,6 +457,7 @@ impl Builder {
         if !(1..=CODE_SECS_MAX).contains(&self.code_secs) {
             return Err(unusable("the lifetime of codes"));
         }
+        self.limits.check()?;
         let org = OrgId::new(&self.org).map_err(|_| unusable("the organisation"))?;
         Ok((org, audience))
     }

@@ -1,11 +1,11 @@
 //! Rotating client secrets without an hour of downtime: a second one opens beside the first, then
 //! takes its place; and ending one that leaked.
 
+use super::audit::Action;
 use super::client::RegisteredClient;
 use super::client_auth::{KeptSecret, SECRETS_MAX};
 use super::clients::Change;
 use super::error::{Error, Reason};
-use super::lookup::ticket;
 use super::{Authority, Inner};
 use crate::ids::ClientId;
 use crate::secret::SecretText;
@@ -52,7 +52,7 @@ impl<S: Store> Authority<S> {
     pub fn stage_secret(&self, client_id: &ClientId) -> Ticket<SecretText, Error> {
         let inner = &self.inner;
         let now = inner.now();
-        ticket(inner.change_client(client_id, Change::Gives, |client| {
+        inner.change_client(client_id, Change::Gives, Action::Secret, |client| {
             client.secrets.retain(|kept| kept.is_live(now));
             if client.secrets.len() >= SECRETS_MAX {
                 return Err(Error::InvalidRequest(Reason::new("the client has two secrets")));
@@ -60,7 +60,7 @@ impl<S: Store> Authority<S> {
             let (kept, secret) = inner.fresh_secret(client)?;
             client.secrets.push(kept);
             Ok(secret)
-        }))
+        })
     }
 
     /// Puts the staged secret of a client in the place of the one in force, which opens for
@@ -75,7 +75,9 @@ impl<S: Store> Authority<S> {
     pub fn promote_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
         let inner = &self.inner;
         let ends_at = inner.now().plus(RETIRED_SECRET_SECS);
-        ticket(inner.change_client(client_id, Change::Gives, |client| promote(client, ends_at)))
+        inner.change_client(client_id, Change::Gives, Action::Secret, |client| {
+            promote(client, ends_at)
+        })
     }
 
     /// Drops the staged secret of a client: it opens no more. Tokens that it got live on;
@@ -88,9 +90,9 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] when no secret is
     /// staged; [`Error::TemporarilyUnavailable`].
     pub fn drop_staged_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
-        ticket(self.inner.change_client(client_id, Change::Ends, |client| {
+        self.inner.change_client(client_id, Change::Ends, Action::Secret, |client| {
             drop_second(client, |second| second.ends_at.is_none(), "no secret is staged")
-        }))
+        })
     }
 
     /// Drops the secret that was rotated out: it opens no more, not even for the rest of its time.
@@ -103,9 +105,9 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidRequest`] when no secret was
     /// rotated out; [`Error::TemporarilyUnavailable`].
     pub fn drop_retired_secret(&self, client_id: &ClientId) -> Ticket<(), Error> {
-        ticket(self.inner.change_client(client_id, Change::Ends, |client| {
+        self.inner.change_client(client_id, Change::Ends, Action::Secret, |client| {
             drop_second(client, |second| second.ends_at.is_some(), "no secret was rotated out")
-        }))
+        })
     }
 
     /// Ends every secret of a client at once, and draws a fresh one, shown this once: for a secret
@@ -121,11 +123,11 @@ impl<S: Store> Authority<S> {
     /// without a secret; [`Error::TemporarilyUnavailable`].
     pub fn replace_secret(&self, client_id: &ClientId) -> Ticket<SecretText, Error> {
         let inner = &self.inner;
-        ticket(inner.change_client(client_id, Change::Ends, |client| {
+        inner.change_client(client_id, Change::Ends, Action::Secret, |client| {
             let (kept, secret) = inner.fresh_secret(client)?;
             client.secrets = vec![kept];
             Ok(secret)
-        }))
+        })
     }
 }
 

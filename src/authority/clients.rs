@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64_simd::URL_SAFE_NO_PAD;
 
+use super::audit::{Action, Asker, AuditEvent};
 use super::client::{Client, Registered, RegisteredClient};
 use super::client_auth::{Keeping, KeptSecret, SecretForm};
 use super::client_document::{from_document, to_document};
@@ -96,7 +97,10 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidClientMetadata`] for an unusable draft and for a `client_id` that is taken;
     /// [`Error::TemporarilyUnavailable`] when the store cannot.
     pub fn register(&self, client: Client) -> Ticket<Registered, Error> {
-        ticket(self.inner.register(client, None))
+        let id = ClientId::new(&client.id).ok();
+        let registered = ticket(self.inner.register(client, None));
+        let asker = || Asker { client: id, address: None };
+        self.inner.audited(Action::Register, asker, registered)
     }
 
     /// Registers a known client anew: its settings are those of the draft, whole. It keeps its
@@ -115,7 +119,9 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidClient`] for an unknown client; [`Error::InvalidClientMetadata`] for an
     /// unusable draft; [`Error::TemporarilyUnavailable`] when the store cannot.
     pub fn update_client(&self, client: Client) -> Ticket<Registered, Error> {
-        ticket(self.inner.update(client))
+        let id = ClientId::new(&client.id).ok();
+        let updated = ticket(self.inner.update(client));
+        self.inner.audited(Action::Update, || Asker { client: id, address: None }, updated)
     }
 
     /// A registered client.
@@ -136,7 +142,14 @@ impl<S: Store> Authority<S> {
     /// only not durable any more ([`StoreError::NotDurable`]), the client is refused until the
     /// process ends.
     pub fn remove_client(&self, client_id: &ClientId) -> Ticket<(), Error> {
-        let inner = &self.inner;
+        let removed = self.inner.remove_client(client_id);
+        self.inner.audited(Action::Remove, || Asker::client(client_id), removed)
+    }
+}
+
+impl<S: Store> Inner<S> {
+    fn remove_client(self: &Arc<Self>, client_id: &ClientId) -> Ticket<(), Error> {
+        let inner = self;
         let _changes = inner.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.clients.get(client_id).is_some() {
             return inner.end_client(client_id);
@@ -162,9 +175,7 @@ impl<S: Store> Authority<S> {
             }
         }
     }
-}
 
-impl<S: Store> Inner<S> {
     fn end_client_alone(&self, id: &ClientId) -> Ticket<(), Error> {
         let _changes = self.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
         self.end_client(id)
@@ -187,6 +198,7 @@ impl<S: Store> Inner<S> {
             }
             Ok(revoked) => Ok(revoked),
         };
+        self.tell(|| AuditEvent::of(Action::Remove).client(id));
         let removed = self.store.apply(Verb::Put(Put {
             kind: documents::CLIENT,
             name: Arc::from(id.as_str()),
@@ -223,6 +235,7 @@ impl<S: Store> Inner<S> {
         Ok(self.store.apply(Verb::Put(put)).and_then(move |outcome| match outcome? {
             Outcome::Put(true) => {
                 let client_id = registered.id.clone();
+                inner.tell(|| AuditEvent::of(Action::Register).client(&client_id));
                 // Known before it is durable: whatever is born under it comes later in the log.
                 inner.clients.insert(Arc::new(registered));
                 Ok(Registered { client_id, client_secret: generated })
@@ -269,7 +282,7 @@ impl<S: Store> Inner<S> {
             true => None,
             false => Some(self.first_secret(&id, &settings, chosen.as_ref())?),
         };
-        self.change_client(&id.clone(), Change::Gives, |client| {
+        self.try_change(&id.clone(), Change::Gives, Action::Update, |client| {
             let (blocked, parent) = (client.settings.blocked, client.settings.parent.take());
             client.settings = Settings { blocked, parent, ..settings };
             let mut client_secret = None;
@@ -286,11 +299,24 @@ impl<S: Store> Inner<S> {
         })
     }
 
-    /// Changes a registered client. The store and what is known here see changes in one order.
+    /// Changes a registered client, and tells of it.
     pub(super) fn change_client<T: Send + 'static>(
         self: &Arc<Self>,
         id: &ClientId,
         kind: Change,
+        action: Action,
+        change: impl FnOnce(&mut RegisteredClient) -> Result<T, Error>,
+    ) -> Ticket<T, Error> {
+        let changed = ticket(self.try_change(id, kind, action, change));
+        self.audited(action, || Asker::client(id), changed)
+    }
+
+    /// The store and what is known here see changes in one order.
+    fn try_change<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: &ClientId,
+        kind: Change,
+        action: Action,
         change: impl FnOnce(&mut RegisteredClient) -> Result<T, Error>,
     ) -> Result<Ticket<T, Error>, Error> {
         let _changes = self.clients.changes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,6 +329,7 @@ impl<S: Store> Inner<S> {
         let (inner, client) = (Arc::clone(self), Arc::new(client));
         Ok(self.store.apply(Verb::Put(put)).and_then(move |outcome| match outcome {
             Ok(Outcome::Put(true)) => {
+                inner.tell(|| AuditEvent::of(action).client(&client.id));
                 inner.clients.insert(client);
                 Ok(answer)
             }

@@ -6,10 +6,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::profile::{Profile, salesforce};
 use crate::entropy::EntropyError;
 use crate::store::StoreError;
+
+/// After how long a store that is busy is worth asking again.
+const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// Why, for the operator. It is traced when it is made and never shown in [`Error`]'s `Display`.
 #[derive(Clone, Debug)]
@@ -114,6 +118,9 @@ pub enum Error {
     InvalidRedirectUri(Reason),
     /// The client metadata is unusable (RFC 7591 section 3.2.2).
     InvalidClientMetadata(Reason),
+    /// More was asked for than [`Limits`](super::Limits) allow; how long to wait (RFC 6585 section 4).
+    /// Nothing happened: a code or a refresh token that was presented is as it was.
+    TooManyRequests(Reason, Duration),
     /// The store cannot do it now, or cannot say whether it did: never an OAuth refusal.
     TemporarilyUnavailable(StoreError),
     /// Something inside failed, such as the source of randomness or a signer.
@@ -173,6 +180,7 @@ impl Error {
             | Error::InvalidClientMetadata(reason)
             | Error::InvalidDpopProof(reason)
             | Error::UseDpopNonce(reason, _)
+            | Error::TooManyRequests(reason, _)
             | Error::ServerError(reason) => Some(reason),
             Error::TemporarilyUnavailable(_) => None,
         }
@@ -183,6 +191,19 @@ impl Error {
     pub fn dpop_nonce(&self) -> Option<&str> {
         match self {
             Error::UseDpopNonce(_, nonce) => Some(nonce),
+            _ => None,
+        }
+    }
+
+    /// After how long the same request may succeed, where that is known (`Retry-After`, RFC 9110
+    /// section 10.2.3, in whole seconds rounded up).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::TooManyRequests(_, wait) => Some(*wait),
+            Error::TemporarilyUnavailable(StoreError::Busy | StoreError::Unavailable) => {
+                Some(BUSY_FOR)
+            }
             _ => None,
         }
     }
@@ -232,6 +253,8 @@ impl Error {
             Error::InvalidClientMetadata(_) => {
                 ("invalid_client_metadata", 400, "the client metadata is unusable")
             }
+            // The code is that of RFC 6749 section 4.1.2.1; only the status tells why.
+            Error::TooManyRequests(..) => ("temporarily_unavailable", 429, "too many requests"),
             Error::TemporarilyUnavailable(_) => {
                 ("temporarily_unavailable", 503, "try again shortly")
             }
@@ -365,6 +388,7 @@ mod tests {
         let error = Error::from(StoreError::Busy);
         assert_eq!((error.code(), error.status()), ("temporarily_unavailable", 503));
         assert!(error.source().is_some());
+        assert_eq!(error.retry_after(), Some(BUSY_FOR));
     }
 
     #[test]
@@ -389,6 +413,7 @@ mod tests {
             (Error::InvalidClientMetadata(reason()), "invalid_client_metadata", 400),
             (Error::InvalidDpopProof(reason()), "invalid_dpop_proof", 400),
             (Error::UseDpopNonce(reason(), Arc::from("n")), "use_dpop_nonce", 400),
+            (Error::TooManyRequests(reason(), Duration::ZERO), "temporarily_unavailable", 429),
             (Error::ServerError(reason()), "server_error", 500),
         ];
         for (error, code, status) in table {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64_simd::URL_SAFE_NO_PAD;
 
+use super::audit::{Action, Asker};
 use super::error::{Error, Reason};
 use super::lookup::ticket;
 use super::{Authority, Inner};
@@ -128,10 +129,11 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidRequest`] for a text that is no delete handle of this authority;
     /// [`Error::TemporarilyUnavailable`].
     pub fn revoke_by_delete_handle(&self, handle: &str) -> Ticket<(), Error> {
-        ticket(match self.inner.handles.parse(HandleKind::Delete, handle) {
+        let revoked = ticket(match self.inner.handles.parse(HandleKind::Delete, handle) {
             Ok(handle) => Ok(self.inner.revoke_handle(&handle, None)),
             Err(error) => Err(Error::InvalidRequest(Reason::with("no delete handle", error))),
-        })
+        });
+        self.inner.audited(Action::Revoke, Asker::default, revoked)
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::active::{ActiveToken, TokenKind, find_handle};
 use super::audience::overlap;
+use super::audit::Action;
 use super::client::{Introspects, RegisteredClient};
 use super::client_auth::Caller;
 use super::confirmation::Confirmation;
@@ -164,7 +165,9 @@ impl<S: Store> Authority<S> {
     /// (RFC 7662 section 2.1 requires authorization); [`Error::TemporarilyUnavailable`] when a cold
     /// record could not be read: never `active: false` for that.
     pub fn introspect(&self, token: &str, caller: &Caller) -> Ticket<Introspection, Error> {
-        self.inner.as_client(caller, None, |client| self.inner.introspect(token, client))
+        self.inner.as_client(caller, Action::Introspect, None, |client| {
+            self.inner.introspect(token, client)
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::audience::Audience;
+use super::audit::{Action, Asker, AuditEvent};
 use super::authorize::NONCE_LEN_MAX;
 use super::client::{REFRESH_SCOPES, RegisteredClient, TokenFormat};
 use super::confirmation::Confirmation;
@@ -11,6 +12,7 @@ use super::derive::{Reused, request_digest};
 use super::error::{Cause, Error, Reason};
 use super::identity::LoginFacts;
 use super::issued::Issued;
+use super::limits::Counted;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
@@ -152,6 +154,9 @@ struct Expected {
     refresh_token: Option<SecretText>,
     generation: u32,
     key_version: u8,
+    counted: Counted,
+    /// Why nothing may be born.
+    over: Option<Error>,
 }
 
 impl<S: Store> Authority<S> {
@@ -183,7 +188,9 @@ impl<S: Store> Authority<S> {
         let now = self.inner.store.admission();
         // I3: the least of what it derives from.
         let admission = issue.admission.map_or(now, |begun| begun.0.min(now));
-        ticket(self.inner.issue(admission, issue))
+        let client = issue.client_id.clone();
+        let issued = ticket(self.inner.issue(admission, issue));
+        self.inner.audited(Action::Issue, || Asker::client(&client), issued)
     }
 
     /// Issues tokens for many subjects, in their order, as [`Authority::issue`] would one by one: each
@@ -285,8 +292,22 @@ impl<S: Store> Inner<S> {
         let tag = login_tag(login.as_ref().and_then(|login| login.at));
         let id = login.and_then(|login| self.id_terms(&client, &scope, login));
         let now = self.clock.read();
+        let is_birth = code.is_none_or(|redeemed| !redeemed.is_spent);
+        // A code that comes back ends what it gave, however much was minted.
+        let counted = match is_birth {
+            true => self.limiter.count(client.client_id(), &subject, now.elapsed),
+            false => Ok(Counted::default()),
+        };
+        let may_reuse = code.is_none() && matches!(client.settings.pairs, PairPolicy::Reuse { .. });
+        let (counted, over) = match counted {
+            Ok(counted) => (counted, None),
+            // The token that the pair has already is no new one: the store is asked for that alone.
+            Err(error) if may_reuse => (Counted::default(), Some(error)),
+            Err(error) => return Err(error),
+        };
         let key_version = self.handles.current_version();
-        let salt = random::<16>(&*self.entropy)?;
+        // One call to the system for both.
+        let (salt, fresh) = self.draw_birth()?;
         let bound = sender.confirmation;
         let request = request_digest(client.client_id(), scope.as_str(), audience.as_str(), bound);
         let pair = Pair { client: client.id.clone(), subject: subject.clone(), device };
@@ -309,7 +330,7 @@ impl<S: Store> Inner<S> {
             id,
         };
         let seed = Seed { pair: &pair, request: &request, salt: &salt, family, key_version };
-        let (form, handle) = self.form(&client, &terms, &seed)?;
+        let (form, handle) = self.form(&client, &terms, &seed, fresh)?;
         let (refresh_token, refresh) = match refresh {
             true => {
                 let bound = sender.of_refresh(&client);
@@ -326,7 +347,7 @@ impl<S: Store> Inner<S> {
             admission,
             now,
             family,
-            only_in: None,
+            only_in: over.as_ref().map(|_| 0),
             grant,
             key_version,
             salt,
@@ -335,9 +356,17 @@ impl<S: Store> Inner<S> {
             refresh,
             code: code.map(|redeemed| redeemed.code),
         };
-        let expected =
-            Expected { pair, request, form, terms, refresh_token, generation, key_version };
-        let is_birth = code.is_none_or(|redeemed| !redeemed.is_spent);
+        let expected = Expected {
+            pair,
+            request,
+            form,
+            terms,
+            refresh_token,
+            generation,
+            key_version,
+            counted,
+            over,
+        };
         if is_birth && expected.form.is_remote() && issue.refresh.is_none() {
             return Ok(Ticket::slow(Arc::clone(self).born_as_signed(issue, expected)));
         }
@@ -361,7 +390,9 @@ impl<S: Store> Inner<S> {
             let outcome = self.store.apply(Verb::Issue(Box::new(issue.clone()))).await;
             let Expected { generation, key_version, .. } = expected;
             let (signing, family) = match &outcome {
-                Ok(Outcome::Issue(IssueOutcome::Elsewhere { family })) => {
+                Ok(Outcome::Issue(IssueOutcome::Elsewhere { family }))
+                    if expected.over.is_none() =>
+                {
                     let (grant, family, admission) = (issue.grant, *family, issue.admission);
                     let decided = Decided { grant, family, generation, admission, key_version };
                     let Expected { form, terms, .. } = &expected;
@@ -372,8 +403,8 @@ impl<S: Store> Inner<S> {
                     if issue.code.is_some() && issue.only_in != Some(*family) =>
                 {
                     let family = *family;
-                    let Settled { form, terms, decided, .. } =
-                        self.born(expected.clone(), outcome)?;
+                    let again = Expected { counted: Counted::default(), ..expected.clone() };
+                    let Settled { form, terms, decided, .. } = self.born(again, outcome)?;
                     (self.sign_ahead(&form, &terms, Some(decided))?, family)
                 }
                 _ => {
@@ -387,12 +418,25 @@ impl<S: Store> Inner<S> {
         Err(StoreError::Busy.into())
     }
 
+    /// The salt of a birth, and the secret of its access token.
+    fn draw_birth(&self) -> Result<([u8; 16], SecretBytes<32>), Error> {
+        let drawn = zeroize::Zeroizing::new(random::<48>(&*self.entropy)?);
+        let (mut salt, mut secret) = ([0; 16], [0; 32]);
+        let (for_salt, for_secret) = drawn.split_at(salt.len());
+        salt.copy_from_slice(for_salt);
+        secret.copy_from_slice(for_secret);
+        let fresh = SecretBytes::new(secret);
+        zeroize::Zeroize::zeroize(&mut secret);
+        Ok((salt, fresh))
+    }
+
     /// The access token of a birth: random, or derived where the pair may get it again.
     fn form(
         &self,
         client: &RegisteredClient,
         terms: &Terms,
         seed: &Seed<'_>,
+        fresh: SecretBytes<32>,
     ) -> Result<(Form, Option<(Locator, Digest)>), Error> {
         let derived = matches!(client.settings.pairs, PairPolicy::Reuse { .. });
         match client.format() {
@@ -405,7 +449,7 @@ impl<S: Store> Inner<S> {
                         let from = seed.reused(terms, Some(locator));
                         self.derive.reused(seed.key_version, &from).ok_or_else(no_version)?
                     }
-                    false => SecretBytes::new(random(&*self.entropy)?),
+                    false => fresh,
                 };
                 let kind = HandleKind::Access;
                 let (text, digest) =
@@ -448,11 +492,24 @@ impl<S: Store> Inner<S> {
         expected: Expected,
         outcome: Result<Outcome, StoreError>,
     ) -> Result<Settled, Error> {
-        let Expected { pair, request, form, terms, refresh_token, generation, key_version } =
-            expected;
+        let Expected {
+            pair,
+            request,
+            form,
+            terms,
+            refresh_token,
+            generation,
+            key_version,
+            counted,
+            over,
+        } = expected;
+        if !matches!(outcome, Ok(Outcome::Issue(IssueOutcome::Issued { .. }))) {
+            self.limiter.give_back(counted);
+        }
         match outcome? {
             Outcome::Issue(IssueOutcome::Issued { family, grant, admission }) => {
                 let decided = Decided { grant, family, generation, admission, key_version };
+                self.tell_tokens(Action::Issue, &terms, &decided);
                 Ok(Settled { form, terms, decided, refresh_token })
             }
             Outcome::Issue(IssueOutcome::Reused { family, grant, admission, mint }) => {
@@ -465,6 +522,7 @@ impl<S: Store> Inner<S> {
                 };
                 let form = self.form_again(&pair, &request, &mint, terms.sender)?;
                 let terms = terms.again(&mint);
+                self.tell_tokens(Action::Reuse, &terms, &decided);
                 Ok(Settled { form, terms, decided, refresh_token: None })
             }
             Outcome::Issue(IssueOutcome::PairTaken) => {
@@ -474,9 +532,13 @@ impl<S: Store> Inner<S> {
                 Err(Error::InvalidGrant(Reason::new("the code is dead")))
             }
             Outcome::Issue(IssueOutcome::CodeReplayed) => {
-                tracing::warn!(client = %pair.client, "a spent code came back: family killed");
+                self.tell(|| AuditEvent {
+                    subject: Some(pair.subject.as_str()),
+                    ..AuditEvent::of(Action::Replay).client(&pair.client)
+                });
                 Err(Error::InvalidGrant(Reason::new("the code was redeemed before")))
             }
+            Outcome::Issue(IssueOutcome::Elsewhere { .. }) if let Some(over) = over => Err(over),
             Outcome::Issue(IssueOutcome::Revoked) => {
                 Err(Error::InvalidGrant(Reason::new("revoked while it was being issued")))
             }

@@ -161,7 +161,9 @@ impl<S: Store> Inner<S> {
                 if row.refreshable && scope == LogoutScope::Session {
                     continue;
                 }
-                ending.push(self.revoke_target(Target::Family(row.family)));
+                ending.push(
+                    self.revoke_target(Target::Family(row.family), Some((&row.client, &subject))),
+                );
                 if !told.iter().any(|known| known.client_id == row.client) {
                     let client = self.clients.get(&row.client);
                     let url = client.as_deref().and_then(RegisteredClient::logout_url);

@@ -198,16 +198,15 @@ impl<S: Store> Inner<S> {
                 decided.and_then(move |outcome| inner.issued(settle(&inner, outcome)?))
             }
             SignAhead::Later => {
-                let decided = self.store.apply(verb);
-                Ticket::slow(async move {
-                    let settled = settle(&inner, decided.await)?;
-                    inner.issued_async(settled, None).await
-                })
+                let to = Arc::clone(&inner);
+                let settled = self.store.apply(verb).and_then(move |outcome| settle(&to, outcome));
+                Ticket::slow(async move { inner.issued_async(settled.await?, None).await })
             }
             signing @ SignAhead::Asked(_) => Ticket::slow(async move {
                 let presigned = signing.signed().await?;
-                let settled = settle(&inner, inner.store.apply(verb).await)?;
-                inner.issued_async(settled, presigned).await
+                let to = Arc::clone(&inner);
+                let settled = inner.store.apply(verb).and_then(move |outcome| settle(&to, outcome));
+                inner.issued_async(settled.await?, presigned).await
             }),
         }
     }

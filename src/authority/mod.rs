@@ -32,6 +32,7 @@
 
 mod active;
 mod audience;
+mod audit;
 mod authorize;
 mod birth;
 mod builder;
@@ -52,6 +53,7 @@ mod introspect;
 mod issue;
 mod issued;
 mod json;
+mod limits;
 mod logout;
 mod lookup;
 mod metadata;
@@ -69,11 +71,13 @@ mod session;
 mod signing;
 mod templates;
 mod token;
+mod token_form;
 mod verify;
 mod web_session;
 
 pub use active::{ActiveToken, TokenKind};
 pub use audience::{AUDIENCES_MAX, Audience, Resources};
+pub use audit::{Action, Audit, AuditEvent};
 pub use authorize::{
     Authorization, AuthorizationError, AuthorizationRequest, Login, NONCE_LEN_MAX, PUSHED_SECS,
     Pushed, REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, STATE_LEN_MAX, Step,
@@ -98,6 +102,7 @@ pub use identity::{
 pub use introspect::Introspection;
 pub use issue::{Admission, Issue};
 pub use issued::Issued;
+pub use limits::{Backoff, Limits, Rate};
 pub use logout::{LoggedOut, Logout, LogoutRequest, LogoutScope};
 pub use metadata::{Endpoints, Metadata};
 pub use oauth_token::OauthTokenType;
@@ -109,6 +114,7 @@ pub use sender::{PROOF_SECS, PROOFS_MAX, Presented, SenderConstraint};
 pub use session::SLIDING_SECS_MAX;
 pub use signing::Keys;
 pub use token::TokenRequest;
+pub use token_form::{FORM_LEN_MAX, TokenForm};
 pub use verify::{Scratch, VerifiedClaims};
 pub use web_session::{DomainSession, WebSession, WebSessionRequest, WebSessions};
 
@@ -167,6 +173,8 @@ struct Inner<S> {
     web_sessions: Option<Arc<dyn WebSessions>>,
     scopes_supported: Vec<String>,
     slow_room: client_auth::SlowRoom,
+    limiter: limits::Limiter,
+    audit: Option<Arc<dyn Audit>>,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::audit::Action;
 use super::client::{Client, GrantType, RegisteredClient};
 use super::clients::Change;
 use super::error::{Cause, Error, Reason};
@@ -257,14 +258,13 @@ impl<S: Store> Authority<S> {
     /// store cannot: call again then.
     pub fn block_client(&self, client_id: &ClientId) -> Ticket<(), Error> {
         let inner = &self.inner;
-        let blocked = inner.change_client(client_id, Change::Ends, |client| {
+        let blocked = inner.change_client(client_id, Change::Ends, Action::Block, |client| {
             client.settings.blocked = true;
             Ok(())
         });
-        let blocked = match blocked {
-            Ok(blocked) => blocked,
-            Err(error) => return Ticket::ready(Err(error)),
-        };
+        if inner.clients.get(client_id).is_none() {
+            return blocked;
+        }
         // Refused first, revoked next: whoever authenticated before has an admission below.
         let target = Target::Client(client_id.clone());
         let now = inner.clock.read();
@@ -284,10 +284,10 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// As [`Authority::block_client`].
     pub fn unblock_client(&self, client_id: &ClientId) -> Ticket<(), Error> {
-        super::lookup::ticket(self.inner.change_client(client_id, Change::Gives, |client| {
+        self.inner.change_client(client_id, Change::Gives, Action::Unblock, |client| {
             client.settings.blocked = false;
             Ok(())
-        }))
+        })
     }
 }
 

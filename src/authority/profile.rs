@@ -62,6 +62,7 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         }
         (Error::AccessDenied(_), _) => ("access_denied", 400, "end-user denied authorization"),
         (Error::InvalidToken(_), _) => ("INVALID_SESSION_ID", 401, "Session expired or invalid"),
+        (Error::TooManyRequests(..), _) => ("temporarily_unavailable", 429, "login rate exceeded"),
         (Error::TemporarilyUnavailable(_), _) => ("service_unavailable", 503, "try again shortly"),
         _ => return error.answer(Profile::Standard),
     };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::audience::Audience;
+use super::audit::{Action, AuditEvent};
 use super::client::{GrantType, RegisteredClient, TokenFormat};
 use super::confirmation::Confirmation;
 use super::derive::{Redeemed, request_digest};
@@ -15,6 +16,7 @@ use super::error::{Error, Reason};
 use super::identity::LoginFacts;
 use super::issue::{narrow_audience, narrow_scope};
 use super::issued::Issued;
+use super::limits::Counted;
 use super::lookup::ticket;
 use super::mint::{Decided, Form, Settled, Terms, jti_text, no_version};
 use super::policy::not_permitted;
@@ -54,6 +56,7 @@ struct Expected {
     form: Form,
     terms: Terms,
     key_version: u8,
+    counted: Counted,
 }
 
 impl<S: Store> Inner<S> {
@@ -109,6 +112,8 @@ impl<S: Store> Inner<S> {
         let salt = random::<16>(&*self.entropy)?;
         let rotates = presented.client.settings.refresh.rotates;
         let generation = presented.handle.locator.bucket;
+        // A generation that is spent gives birth to nothing: it is a retry or a replay.
+        let is_birth = generation == family.generation;
         let next = generation.checked_add(u32::from(rotates));
         let next = next.ok_or_else(|| Error::InvalidGrant(Reason::new("no generation left")))?;
         let from = presented.derivation(next, &salt);
@@ -121,12 +126,16 @@ impl<S: Store> Inner<S> {
             self.locate(from.family, terms.issued_at, lives)
         });
         let (form, handle) = self.form_of(key_version, &from, locator, terms.sender)?;
+        let counted = match is_birth {
+            true => self.limiter.count(&family.client, &family.subject, presented.now.elapsed)?,
+            false => Counted::default(),
+        };
         let verb = Verb::Redeem(Box::new(Redeem {
             family: from.family,
             generation,
             digest: presented.handle.digest,
             arrival: presented.arrival,
-            was_in_force: generation == family.generation,
+            was_in_force: is_birth,
             now: presented.now,
             retry_secs_max: self.retry_secs_max,
             key_version,
@@ -136,8 +145,7 @@ impl<S: Store> Inner<S> {
             access: terms.birth(handle, family.tag),
         }));
         let grant = family.grant;
-        // A generation that is spent gives birth to nothing: it is a retry or a replay.
-        let decided = (generation == family.generation).then(|| Decided {
+        let decided = is_birth.then(|| Decided {
             grant,
             family: presented.handle.locator.id,
             generation: next,
@@ -145,7 +153,7 @@ impl<S: Store> Inner<S> {
             key_version,
         });
         let signing = self.sign_ahead(&form, &terms, decided)?;
-        let expected = Expected { presented, grant, successor, form, terms, key_version };
+        let expected = Expected { presented, grant, successor, form, terms, key_version, counted };
         Ok(self.decide(verb, signing, move |inner, outcome| inner.redeemed(expected, outcome)))
     }
 
@@ -232,6 +240,9 @@ impl<S: Store> Inner<S> {
         expected: Expected,
         outcome: Result<Outcome, StoreError>,
     ) -> Result<Settled, Error> {
+        if !matches!(outcome, Ok(Outcome::Redeem(RedeemOutcome::Redeemed { .. }))) {
+            self.limiter.give_back(expected.counted);
+        }
         let Outcome::Redeem(outcome) = outcome? else {
             return Err(Error::ServerError(Reason::new("the store answered another question")));
         };
@@ -240,12 +251,19 @@ impl<S: Store> Inner<S> {
             RedeemOutcome::Redeemed { generation, admission } => {
                 let Expected { grant, successor, form, terms, key_version, .. } = expected;
                 let decided = Decided { grant, family, generation, admission, key_version };
+                self.tell_tokens(Action::Redeem, &terms, &decided);
                 Ok(Settled { form, terms, decided, refresh_token: successor })
             }
             RedeemOutcome::Retried { mint, admission } => self.retried(expected, &mint, admission),
             RedeemOutcome::Replayed => {
-                let client = expected.presented.client.client_id();
-                tracing::warn!(%client, family, "a spent refresh token came back: family killed");
+                let Expected { presented, terms, grant, .. } = &expected;
+                self.tell(|| AuditEvent {
+                    subject: Some(terms.subject.as_str()),
+                    grant: Some(*grant),
+                    family: Some(family),
+                    generation: Some(presented.handle.locator.bucket),
+                    ..AuditEvent::of(Action::Replay).client(&terms.client)
+                });
                 Err(Error::InvalidGrant(Reason::new("replayed")))
             }
             RedeemOutcome::Overtaken => {
@@ -274,7 +292,9 @@ impl<S: Store> Inner<S> {
             key_version: mint.key_version,
         };
         let refresh_token = successor.map(|(text, _)| text);
-        Ok(Settled { form, terms: terms.again(mint), decided, refresh_token })
+        let terms = terms.again(mint);
+        self.tell_tokens(Action::Retry, &terms, &decided);
+        Ok(Settled { form, terms, decided, refresh_token })
     }
 }
 

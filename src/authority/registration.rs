@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64_simd::URL_SAFE_NO_PAD;
 
+use super::audit::{Action, Asker};
 use super::client::{Client, RegisteredClient};
 use super::client_auth::KeptSecret;
 use super::client_metadata::{Metadata, Told};
@@ -86,11 +87,11 @@ impl<S: Store> Authority<S> {
     /// ```
     pub fn renew_initial_access_token(&self, client_id: &ClientId) -> Ticket<SecretText, Error> {
         let inner = &self.inner;
-        ticket(inner.change_client(client_id, Change::Ends, |client| {
+        inner.change_client(client_id, Change::Ends, Action::Update, |client| {
             let (token, kept) = inner.draw_token(INITIAL_PREFIX, &client.id)?;
             client.initial_access = Some(kept);
             Ok(token)
-        }))
+        })
     }
 
     /// From now on a client registers no others. Those that it has registered stay.
@@ -101,10 +102,10 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// As [`Authority::renew_initial_access_token`].
     pub fn drop_initial_access_token(&self, client_id: &ClientId) -> Ticket<(), Error> {
-        ticket(self.inner.change_client(client_id, Change::Ends, |client| {
+        self.inner.change_client(client_id, Change::Ends, Action::Update, |client| {
             client.initial_access = None;
             Ok(())
-        }))
+        })
     }
 
     /// Registers the client of a metadata document for whoever holds an initial access token. Its id
@@ -124,7 +125,8 @@ impl<S: Store> Authority<S> {
         json: &str,
         initial_access_token: &str,
     ) -> Ticket<Registration, Error> {
-        ticket(self.inner.register_child(json, initial_access_token))
+        let registered = ticket(self.inner.register_child(json, initial_access_token));
+        self.inner.audited(Action::Register, Asker::default, registered)
     }
 
     /// What is registered for the client that holds a registration access token (RFC 7592 section
@@ -133,8 +135,11 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// [`Error::InvalidToken`].
     pub fn registration(&self, registration_access_token: &str) -> Result<Registration, Error> {
-        let client = self.inner.managed(registration_access_token)?;
-        Ok(self.inner.told(&client, None, None))
+        let managed = self.inner.managed(registration_access_token);
+        if let Err(error) = &managed {
+            self.inner.tell_refusal(Action::Inspect, &Asker::default(), error);
+        }
+        managed.map(|client| self.inner.told(&client, None, None))
     }
 
     /// Registers a managed client anew: the document replaces what was registered (RFC 7592 section
@@ -151,7 +156,8 @@ impl<S: Store> Authority<S> {
         json: &str,
         registration_access_token: &str,
     ) -> Ticket<Registration, Error> {
-        ticket(self.inner.update_child(json, registration_access_token))
+        let updated = ticket(self.inner.update_child(json, registration_access_token));
+        self.inner.audited(Action::Update, Asker::default, updated)
     }
 
     /// Removes a managed client with all that it holds (RFC 7592 section 2.3).
@@ -164,7 +170,9 @@ impl<S: Store> Authority<S> {
     pub fn end_registration(&self, registration_access_token: &str) -> Ticket<(), Error> {
         match self.inner.managed(registration_access_token) {
             Ok(client) => self.remove_client(client.client_id()),
-            Err(error) => Ticket::ready(Err(error)),
+            Err(error) => {
+                self.inner.audited(Action::Remove, Asker::default, Ticket::ready(Err(error)))
+            }
         }
     }
 }

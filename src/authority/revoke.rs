@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::active::{TokenKind, find_handle};
+use super::audit::{Action, Asker, Holder};
 use super::client_auth::Caller;
 use super::error::{Error, Reason};
 use super::lookup::{at_once, ticket};
@@ -58,7 +59,8 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidRequest`] for a malformed subject; [`Error::TemporarilyUnavailable`] when the
     /// store cannot, [`StoreError::NotDurable`] where it holds until a restart only.
     pub fn revoke(&self, target: Target<'_>) -> Ticket<(), Error> {
-        ticket(self.inner.revoke_for_host(target))
+        let revoked = ticket(self.inner.revoke_for_host(target));
+        self.inner.audited(Action::Revoke, Asker::default, revoked)
     }
 
     /// Revokes a token for the client that holds it (RFC 7009): a refresh token with all access
@@ -71,7 +73,7 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidClient`] when the caller does not authenticate; [`Error::InvalidGrant`] for
     /// another client's token, which stays as it is; [`Error::TemporarilyUnavailable`].
     pub fn revoke_token(&self, token: &str, caller: &Caller) -> Ticket<(), Error> {
-        self.inner.as_client(caller, None, |client| {
+        self.inner.as_client(caller, Action::Revoke, None, |client| {
             Ok(self.inner.revoke_presented(token, Some(client.client_id().clone())))
         })
     }
@@ -92,16 +94,24 @@ impl<S: Store> Inner<S> {
             Target::Family(id) => store::Target::Family(id),
             Target::Everything => store::Target::Everything,
         };
-        Ok(self.revoke_target(target))
+        Ok(self.revoke_target(target, None))
     }
 
-    pub(super) fn revoke_target(&self, target: store::Target) -> Ticket<(), Error> {
-        self.kill(target).and_then(|outcome| Ok(outcome.map(|_| ())?))
+    pub(super) fn revoke_target(&self, target: store::Target, of: Holder<'_>) -> Ticket<(), Error> {
+        self.kill(target, of).and_then(|outcome| Ok(outcome.map(|_| ())?))
     }
 
-    fn kill(&self, target: store::Target) -> Ticket<Outcome> {
+    fn kill(&self, target: store::Target, of: Holder<'_>) -> Ticket<Outcome> {
         let now = self.clock.read();
-        self.store.apply(Verb::Revoke(Revoke { target, now }))
+        let revoke = Revoke { target, now };
+        let killed = self.store.apply(Verb::Revoke(revoke.clone()));
+        match killed.decided() {
+            // There was nothing to revoke, or it could not be.
+            Some(Ok(Outcome::Revoke(None))) => {}
+            Some(Err(error)) if !matches!(error, StoreError::NotDurable) => {}
+            _ => self.tell_revoked(&revoke.target, of),
+        }
+        killed
     }
 
     /// Revokes the token of a text, for its owner or, without one, for the host.
@@ -132,7 +142,8 @@ impl<S: Store> Inner<S> {
         }
         if handle.kind == HandleKind::Access && caller.is_none() {
             // The host needs no leave of an owner: it is done though nobody waits for the ticket.
-            return self.revoke_target(store::Target::Access(handle.locator, handle.digest));
+            let target = store::Target::Access(handle.locator, handle.digest);
+            return self.revoke_target(target, None);
         }
         // A spent refresh token still names its family, and so does a delete handle.
         let find = match find_handle(handle, false) {
@@ -146,10 +157,13 @@ impl<S: Store> Inner<S> {
             Some(view) if is_foreign(caller.as_ref(), &view.client) => {
                 Ticket::ready(Err(foreign()))
             }
-            Some(view) => inner.revoke_target(match kind {
-                HandleKind::Access => store::Target::Access(locator, digest),
-                _ => store::Target::Family(view.family),
-            }),
+            Some(view) => {
+                let target = match kind {
+                    HandleKind::Access => store::Target::Access(locator, digest),
+                    _ => store::Target::Family(view.family),
+                };
+                inner.revoke_target(target, Some((&view.client, &view.subject)))
+            }
         })
     }
 
@@ -157,13 +171,16 @@ impl<S: Store> Inner<S> {
     pub(super) fn revoke_jwt(self: &Arc<Self>, jwt: &Jwt) -> Ticket<(), Error> {
         // Under the pair policy `reuse` the family would give the same JWT again, and holds no other.
         let client = self.clients.get(&jwt.client);
+        let of = Some((&jwt.client, &jwt.subject));
         if client.is_some_and(|c| matches!(c.settings.pairs, PairPolicy::Reuse { .. })) {
-            return self.revoke_target(store::Target::Family(jwt.birth.family));
+            return self.revoke_target(store::Target::Family(jwt.birth.family), of);
         }
         let expires_at = jwt.expires_at.plus(self.leeway_secs);
-        let denied = self.kill(store::Target::Jwt { jti: jwt.digest(), expires_at });
+        let denied = self.kill(store::Target::Jwt { jti: jwt.digest(), expires_at }, of);
         match at_once(denied) {
-            Err(StoreError::Busy) => self.revoke_target(store::Target::Family(jwt.birth.family)),
+            Err(StoreError::Busy) => {
+                self.revoke_target(store::Target::Family(jwt.birth.family), of)
+            }
             Err(error) => Ticket::ready(Err(error.into())),
             Ok(denied) => denied.and_then(|outcome| Ok(outcome.map(|_| ())?)),
         }

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::audit::{Action, Asker, AuditEvent};
 use super::error::{Error, OpenError, Reason};
 use super::lookup::ticket;
 use super::mint::Terms;
@@ -284,7 +285,8 @@ impl<S: Store> Keys<'_, S> {
     /// [`Error::InvalidRequest`] when there is a key of that `kid`, or too many keys;
     /// [`Error::TemporarilyUnavailable`].
     pub fn import(&self, key: SigningKey) -> Ticket<(), Error> {
-        ticket(self.inner.add_key(key))
+        let kid = key.kid().to_owned();
+        self.inner.told_of_key(Action::AddKey, kid, ticket(self.inner.add_key(key)))
     }
 
     /// Draws a fresh key and makes it the one that signs; the ticket gives its `kid`.
@@ -312,7 +314,8 @@ impl<S: Store> Keys<'_, S> {
     /// [`Error::InvalidRequest`] for an unknown `kid` and for the key that signs;
     /// [`Error::TemporarilyUnavailable`].
     pub fn retire(&self, kid: &str) -> Ticket<(), Error> {
-        ticket(self.inner.drop_key(kid))
+        let retired = ticket(self.inner.drop_key(kid));
+        self.inner.told_of_key(Action::RetireKey, kid.to_owned(), retired)
     }
 
     /// Makes `key` the one that signs and takes all others out: every JWT that was signed so far is
@@ -364,6 +367,22 @@ impl<S: Store> Keys<'_, S> {
 }
 
 impl<S: Store> Inner<S> {
+    fn told_of_key(
+        self: &Arc<Self>,
+        action: Action,
+        kid: String,
+        changed: Ticket<(), Error>,
+    ) -> Ticket<(), Error> {
+        let inner = Arc::clone(self);
+        let changed = changed.and_then(move |changed| {
+            if changed.is_ok() {
+                inner.tell(|| AuditEvent { kid: Some(&kid), ..AuditEvent::of(action) });
+            }
+            changed
+        });
+        self.audited(action, Asker::default, changed)
+    }
+
     fn add_key(self: &Arc<Self>, key: SigningKey) -> Result<Ticket<(), Error>, Error> {
         let _changes = self.keys.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.keys.current();

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::audience::{Audience, Resources};
+use super::audit::Action;
 use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Cause, Error, Reason};
@@ -155,10 +156,15 @@ impl<S: Store> Authority<S> {
     pub fn token(&self, request: &TokenRequest<'_>) -> Ticket<Issued, Error> {
         // Noted before the client is authenticated: a revocation in between outlives this request.
         let admission = self.inner.store.admission();
-        let grant = Some(request.grant.grant_type());
+        let grant = request.grant.grant_type();
+        let action = match grant {
+            GrantType::RefreshToken => Action::Redeem,
+            _ => Action::Issue,
+        };
         let inner = &self.inner;
-        let issued = inner
-            .as_client(request.caller, grant, |client| inner.token(admission, client, request));
+        let issued = inner.as_client(request.caller, action, Some(grant), |client| {
+            inner.token(admission, client, request)
+        });
         let issued = match inner.profile {
             Profile::Standard => issued,
             Profile::Salesforce => {
@@ -259,6 +265,9 @@ impl<S: Store> Inner<S> {
 /// RFC 6749 section 4.4.3: "A refresh token SHOULD NOT be included", so the scope does not promise
 /// one.
 fn without_refresh(scope: &Scope) -> Result<Scope, Error> {
+    if !scope.tokens().any(|token| REFRESH_SCOPES.contains(&token)) {
+        return Ok(scope.clone());
+    }
     let kept: Vec<&str> = scope.tokens().filter(|t| !REFRESH_SCOPES.contains(t)).collect();
     Scope::parse(&kept.join(" ")).map_err(|error| Error::ServerError(Reason::with("scope", error)))
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use super::checkpoint::CheckpointHome;
 use super::core::Core;
 use super::follower::FollowerHandle;
+use super::ledger::{self, LedgerPage};
 use super::log::Log;
 use super::opening::{Opening, create, unseal};
 use super::sled_checkpoint::SledHome;
 use super::superblock::SuperblockFile;
 use super::ticket::Ticket;
 use super::{
-    Batch, DiskStorage, Find, Issue, IssueOutcome, Listing, Near, Outcome, Page, Redeem,
+    Batch, DiskStorage, Find, Issue, IssueOutcome, Listing, Lsn, Near, Outcome, Page, Redeem,
     RedeemOutcome, Revoke, Seq, Stats, Storage, Store, StoreError, Swept, Target, TokenView,
     USED_MAX, Verb, batch,
 };
@@ -35,6 +36,7 @@ const SLED: &str = "sled";
 pub struct DurableOptions {
     pub(super) segment_len: usize,
     pub(super) resident_tokens_max: u64,
+    pub(super) ledger_len_max: u64,
     pub(crate) used_max: u32,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
@@ -46,6 +48,7 @@ impl std::fmt::Debug for DurableOptions {
             .field("segment_len", &self.segment_len)
             .field("resident_tokens_max", &self.resident_tokens_max)
             .field("used_max", &self.used_max)
+            .field("ledger_len_max", &self.ledger_len_max)
             .finish_non_exhaustive()
     }
 }
@@ -55,6 +58,7 @@ impl Default for DurableOptions {
         DurableOptions {
             segment_len: 16 * 1024 * 1024,
             resident_tokens_max: 16_000_000,
+            ledger_len_max: 0,
             used_max: USED_MAX,
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy::new()),
@@ -86,6 +90,14 @@ impl DurableOptions {
     #[must_use]
     pub fn used_max(mut self, values: u32) -> DurableOptions {
         self.used_max = values;
+        self
+    }
+
+    /// How many bytes of the log are kept for [`DurableStore::ledger`] once the store itself needs
+    /// them no more, in whole segments (default 0: none). What the store needs is there in any case.
+    #[must_use]
+    pub fn ledger_len_max(mut self, bytes: u64) -> DurableOptions {
+        self.ledger_len_max = bytes;
         self
     }
 
@@ -206,6 +218,54 @@ impl DurableStore {
     /// was acknowledged is lost either way.
     pub fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
+    }
+
+    /// What the log has on disk, in its order: every birth, redemption, revocation and change of a
+    /// client, as far back as the log and what is kept of it reach
+    /// ([`DurableOptions::ledger_len_max`]). It begins after `after`, or with the oldest there is, and
+    /// holds at most `rows` entries. The groups that it is read from are checked against the chain of
+    /// the log.
+    ///
+    /// There are no refusals in it, and no secrets. A crash, a power cut and a reopening leave it as
+    /// it is.
+    ///
+    /// # Blocks
+    /// On the disk: it reads the files of the log.
+    ///
+    /// # Errors
+    /// [`StoreError::SnapshotNeeded`] when it no longer reaches back to `after`;
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use mintage::entropy::SystemEntropy;
+    /// # use mintage::root_key::RootKey;
+    /// use mintage::store::{DurableOptions, DurableStore, LedgerPage};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let path = std::env::temp_dir().join(format!("mintage-ledger-{}", std::process::id()));
+    /// # let root = RootKey::from_bytes(1, [7; 32]);
+    /// let options = DurableOptions::default().ledger_len_max(1 << 30);
+    /// let store = DurableStore::open(&path, &root, options)?;
+    ///
+    /// let mut after = None; // or where the last run ended
+    /// loop {
+    ///     let LedgerPage { entries, next } = store.ledger(after, 1_000)?;
+    ///     if entries.is_empty() {
+    ///         break;
+    ///     }
+    ///     for entry in entries {
+    ///         println!("{} {:?}", entry.lsn, entry.what);
+    ///     }
+    ///     after = Some(next);
+    /// }
+    /// # drop(store);
+    /// # std::fs::remove_dir_all(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ledger(&self, after: Option<Lsn>, rows: usize) -> Result<LedgerPage, StoreError> {
+        ledger::read(&self.inner.core, &self.inner.log, after, rows)
     }
 
     /// Tells the store that the clock is right, however far it jumped, so that what expired meanwhile

@@ -29,7 +29,8 @@ const STORE_ID: [u8; 16] = [3; 16];
 /// # Panics
 /// When that does not hold.
 pub fn record(bytes: &[u8]) {
-    if let Ok((record, len)) = Record::decode(bytes) {
+    if let Ok((record, is_again, len)) = Record::decode_marked(bytes) {
+        let record = if is_again { record.again() } else { record };
         let mut again = Vec::new();
         record.encode(&mut again);
         assert_eq!(again.as_slice(), &bytes[..len], "a record has two encodings");
@@ -43,7 +44,8 @@ pub fn record(bytes: &[u8]) {
     let crc = crc32fast::hash(&framed[4..]);
     framed[..4].copy_from_slice(&crc.to_le_bytes());
     framed.resize(framed.len().next_multiple_of(64), 0);
-    if let Ok((record, len)) = Record::decode(&framed) {
+    if let Ok((record, is_again, len)) = Record::decode_marked(&framed) {
+        let record = if is_again { record.again() } else { record };
         let mut again = Vec::new();
         record.encode(&mut again);
         assert_eq!(again.as_slice(), &framed[..len], "a record has two encodings");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::core::{Core, Journal, SHARDS};
 use super::follower::FollowerHandle;
+use super::ledger;
 use super::log::Log;
 use super::record::Record;
 use super::recovery::{LogReader, each_record};
@@ -49,6 +50,7 @@ pub(crate) struct Keeper {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) is_stopping: Arc<AtomicBool>,
     pub(crate) resident_tokens_max: u64,
+    pub(crate) ledger_len_max: u64,
     pub(crate) new_reader: Box<dyn Fn() -> LogReader + Send>,
 }
 
@@ -93,7 +95,7 @@ impl Keeper {
             let number = ready + 1;
             let store_id = self.log.superblock().state.store_id;
             let storage = self.log.storage();
-            make_segment(storage, number, self.log.segment_len(), &store_id)?;
+            make_segment(storage.as_ref(), number, self.log.segment_len(), &store_id)?;
             let path = storage.path().join(super::superblock::SUPERBLOCK);
             self.log
                 .superblock()
@@ -200,11 +202,7 @@ impl Keeper {
         let storage = self.log.storage();
         let path = storage.path().join(super::superblock::SUPERBLOCK);
         self.log.drop_first(first, mark).map_err(StoreError::io("write", path))?;
-        let name = segment_name(first);
-        storage
-            .remove(&name)
-            .and_then(|()| storage.sync_names())
-            .map_err(StoreError::io("remove", storage.path().join(name)))?;
+        ledger::retire(storage.as_ref(), first, self.log.segment_len(), self.ledger_len_max)?;
         Ok(true)
     }
 

@@ -228,8 +228,8 @@ impl Log {
         lock(&self.superblock)
     }
 
-    pub(crate) fn storage(&self) -> &dyn Storage {
-        self.storage.as_ref()
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 
     pub(crate) fn key(&self) -> &[u8; 32] {

@@ -23,6 +23,7 @@ mod high_water;
 mod issue;
 mod keeper;
 mod leaf;
+mod ledger;
 mod list;
 mod log;
 mod memory;
@@ -58,6 +59,7 @@ pub use checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, KeyVal
 pub use code::{CODE_BODY_LEN_MAX, CODES_OF_PAIR_MAX};
 pub use durable::{DurableOptions, DurableStore};
 pub use error::StoreError;
+pub use ledger::{LedgerEntry, LedgerPage, LoginChange, Recorded};
 pub use memory::MemoryStore;
 pub use memory_checkpoint::MemoryCheckpointHome;
 pub use put::DOCUMENT_LEN_MAX;

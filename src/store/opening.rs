@@ -9,6 +9,7 @@ use super::durable::Inner;
 use super::follower::{ColdRead, Follower, FollowerHandle, FollowerState, READS_MAX};
 use super::high_water::HighWater;
 use super::keeper::{Keeper, make_segment};
+use super::ledger;
 use super::log::{Log, Resume};
 use super::packed::Packed;
 use super::record::Record;
@@ -128,16 +129,12 @@ impl Opening<'_> {
         })
     }
 
-    /// Removes segments that left the list just before the process ended.
+    /// Lets go of segments that left the list just before the process ended.
     fn remove_dropped(&self) -> Result<(), StoreError> {
-        let path = self.storage.path();
-        let first = self.superblock.state.first_segment;
-        for name in self.storage.list().map_err(StoreError::io("list", path))? {
-            if super::segment::segment_number(&name).is_some_and(|number| number < first) {
-                self.storage.remove(&name).map_err(StoreError::io("remove", path.join(name)))?;
-            }
-        }
-        Ok(())
+        let state = &self.superblock.state;
+        let segment_len = usize::try_from(state.segment_len).unwrap_or(usize::MAX);
+        let max = self.options.ledger_len_max;
+        ledger::retire_below(self.storage.as_ref(), state.first_segment, segment_len, max)
     }
 
     /// Takes a fresh block of numbers, durable before any number of it is used.
@@ -231,6 +228,7 @@ impl Opening<'_> {
             clock: Arc::clone(&self.options.clock),
             is_stopping: Arc::clone(&is_stopping),
             resident_tokens_max: self.options.resident_tokens_max,
+            ledger_len_max: self.options.ledger_len_max,
             new_reader: Box::new(reader_of(&log, &self.storage)),
         };
         let inner = Inner {

@@ -89,6 +89,7 @@ fn address(record: &Record) -> (Region, Vec<u8>) {
         Record::Set(row) => (resident(5, 0), row.id.to_be_bytes().to_vec()),
         Record::Code(row) => by_id(7, row.id),
         Record::Used(row) => (resident(6, 0), row.digest.0.to_vec()),
+        Record::Again(record) => address(record),
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) const PAYLOAD_LEN_MAX: usize = 16 * 1024;
 const FORMAT: u8 = 1;
 /// The longest frame of the records that are written often.
 const HOT_LEN_MAX: usize = 256;
+/// Set in the kind of a frame that says nothing new.
+const AGAIN: u8 = 0x80;
 
 /// The state of one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,9 @@ pub(crate) enum Record {
     Set(SetRow),
     Used(UsedRow),
     Code(CodeRow),
+    /// What the log says again though it is no news: a survivor, a use count. The checkpoint and the
+    /// table never see it.
+    Again(Box<Record>),
 }
 
 /// An opaque access token.
@@ -184,7 +189,22 @@ impl Record {
     pub(crate) fn text_len(&self) -> usize {
         match self {
             Record::Document(row) => row.body.as_ref().map_or(0, |body| body.len()),
+            Record::Again(record) => record.text_len(),
             _ => 0,
+        }
+    }
+
+    /// The same, marked as no news.
+    pub(crate) fn again(self) -> Record {
+        Record::Again(Box::new(self))
+    }
+
+    /// The state that it says, news or not.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn bare(&self) -> &Record {
+        match self {
+            Record::Again(record) => record.bare(),
+            record => record,
         }
     }
 
@@ -211,9 +231,16 @@ impl Record {
 
     /// Reads the frame at the start of `bytes`; also says how long it is with its padding.
     pub(crate) fn decode(bytes: &[u8]) -> Result<(Record, usize), RecordError> {
+        Record::decode_marked(bytes).map(|(record, _, len)| (record, len))
+    }
+
+    /// As [`Record::decode`]; also says whether it is marked as no news.
+    pub(crate) fn decode_marked(bytes: &[u8]) -> Result<(Record, bool, usize), RecordError> {
         let (frame, padded) = frame(bytes)?;
-        let bare = frame.get(2..).ok_or(RecordError::Damaged)?;
-        Ok((Record::decode_bare(bare)?, padded))
+        let (&[kind, format], payload) =
+            frame.get(2..).and_then(|b| b.split_first_chunk::<2>()).ok_or(RecordError::Damaged)?;
+        let record = Record::decode_parts([kind & !AGAIN, format], payload)?;
+        Ok((record, kind & AGAIN != 0, padded))
     }
 
     /// Appends kind and payload without a frame, for a place that has a checksum of its own.
@@ -224,8 +251,11 @@ impl Record {
 
     /// Reads what [`Record::encode_bare`] wrote; `bytes` is all of it.
     pub(crate) fn decode_bare(bytes: &[u8]) -> Result<Record, RecordError> {
-        let (&[kind, format], payload) =
-            bytes.split_first_chunk::<2>().ok_or(RecordError::Damaged)?;
+        let (head, payload) = bytes.split_first_chunk::<2>().ok_or(RecordError::Damaged)?;
+        Record::decode_parts(*head, payload)
+    }
+
+    fn decode_parts([kind, format]: [u8; 2], payload: &[u8]) -> Result<Record, RecordError> {
         if format != FORMAT {
             return Err(RecordError::Unknown);
         }
@@ -245,10 +275,14 @@ impl Record {
             Record::Set(_) => 7,
             Record::Used(_) => 8,
             Record::Code(_) => 9,
+            Record::Again(record) => record.kind() | AGAIN,
         }
     }
 
     fn encode_payload(&self, out: &mut Vec<u8>) {
+        if let Record::Again(record) = self {
+            return record.encode_payload(out);
+        }
         let mut w = Writer(out);
         match self {
             Record::Token(row) => row.encode(&mut w),
@@ -279,6 +313,7 @@ impl Record {
                 w.bytes(&row.digest.0);
                 w.u64(row.expires_at.0);
             }
+            Record::Again(_) => {}
         }
     }
 

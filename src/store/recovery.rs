@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::ledger::kept_name;
 use super::record::{Record, RecordError};
 use super::segment::{
     BLOCK, CHAIN_START, Found, GroupHead, Position, is_segment_head, read_group, segment_name,
@@ -334,6 +335,16 @@ pub(crate) fn each_record(
     if body.is_empty() { Ok(()) } else { Err(RecordError::Damaged) }
 }
 
+/// A segment of the log, or one that the ledger keeps.
+fn open_kept(storage: &dyn Storage, number: u64) -> io::Result<Box<dyn StorageFile>> {
+    match storage.open(&segment_name(number), false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            storage.open(&kept_name(number), false)
+        }
+        opened => opened,
+    }
+}
+
 /// Follows the log as it grows, from a position on.
 #[derive(Debug)]
 pub(crate) struct LogReader {
@@ -360,7 +371,7 @@ impl LogReader {
         loop {
             let next = self.at.segment + 1;
             let path = self.storage.path().join(segment_name(next));
-            let file = match self.storage.open(&segment_name(next), false) {
+            let file = match open_kept(self.storage.as_ref(), next) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 file => file.map_err(StoreError::io("open", path.clone()))?,
             };
@@ -384,7 +395,7 @@ impl LogReader {
             let file = match &self.file {
                 Some(file) => file,
                 None => {
-                    let opened = self.storage.open(&segment_name(self.at.segment), false);
+                    let opened = open_kept(self.storage.as_ref(), self.at.segment);
                     self.file.insert(opened.map_err(StoreError::io("open", path.clone()))?)
                 }
             };

@@ -46,6 +46,7 @@ impl<J: Journal> Core<J> {
                 self.index_grant(&entry);
                 shard.grants.insert(id, entry);
             }
+            Record::Again(record) => self.redo(*record, lsn),
             Record::Stamp(row) => self.stamps.redo(&row, lsn),
             Record::Deny(row) => {
                 let mut denied = self.denied_mut();

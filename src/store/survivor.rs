@@ -36,7 +36,7 @@ impl<J: Journal> Core<J> {
     ) -> Result<Survivor, StoreError> {
         let write = |record: Record| -> Result<Lsn, StoreError> {
             // The log must be able to move on when births are refused, and leave room for kills.
-            Ok(self.append_again(&[record], Lane::Clean)?.first)
+            Ok(self.append_again(&[record.again()], Lane::Clean)?.first)
         };
         let moved = match record {
             Record::Token(row) => {
@@ -115,6 +115,7 @@ impl<J: Journal> Core<J> {
             }
             Record::Code(row) => self.rewrite_code(row, lsn, mark, write)?,
             Record::Used(row) => self.used_mut().rewrite(row, lsn, mark, write)?,
+            Record::Again(record) => return self.rewrite(record, lsn, mark),
             Record::Set(row) => match self.sets_mut().get_mut(&row.id) {
                 Some(set) if set.lsn == lsn => {
                     set.lsn = write(record.clone())?;

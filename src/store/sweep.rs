@@ -111,7 +111,8 @@ impl<J: Journal> Core<J> {
         });
         for family in waiting.take(USE_FLUSH_MAX) {
             let row = family.row_with_uses();
-            let appended = self.append(&[Record::Family(row.clone())], Lane::Birth)?;
+            let appended =
+                self.append_again(&[Record::Family(row.clone()).again()], Lane::Birth)?;
             family.state.put(row, appended.first, published);
         }
         Ok(())

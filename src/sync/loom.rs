@@ -6,6 +6,7 @@ pub(crate) use loom::sync::{
 };
 pub(crate) use loom::thread_local;
 pub(crate) use std::collections::{HashMap, HashSet};
+pub(crate) use std::hash::RandomState;
 pub(crate) use std::time::Instant;
 
 pub(crate) mod atomic {

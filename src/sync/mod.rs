@@ -11,7 +11,7 @@
 mod chosen;
 
 pub(crate) use chosen::{
-    Condvar, HashMap, HashSet, Instant, Mutex, MutexGuard, RwLock, RwLockReadGuard,
+    Condvar, HashMap, HashSet, Instant, Mutex, MutexGuard, RandomState, RwLock, RwLockReadGuard,
     RwLockWriteGuard, atomic, channel, thread, thread_local,
 };
 pub(crate) use std::sync::PoisonError;

@@ -1,6 +1,7 @@
 //! The real ones.
 
 pub(crate) use std::collections::{HashMap, HashSet};
+pub(crate) use std::hash::RandomState;
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) use std::thread_local;
 pub(crate) use std::time::Instant;

@@ -10,8 +10,9 @@ pub(crate) use shuttle::thread_local;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
 
-pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
-pub(crate) type HashSet<K> = std::collections::HashSet<K, BuildHasherDefault<DefaultHasher>>;
+pub(crate) type RandomState = BuildHasherDefault<DefaultHasher>;
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, RandomState>;
+pub(crate) type HashSet<K> = std::collections::HashSet<K, RandomState>;
 
 pub(crate) mod thread {
     pub(crate) use crate::sim::time::sleep;

@@ -18,6 +18,7 @@ use mintage::root_key::RootKey;
 use mintage::store::{DurableOptions, DurableStore, MemoryStore, Store};
 use mintage::time::ManualClock;
 
+pub type Boxed = Box<dyn Error>;
 pub type Tested = Result<(), Box<dyn Error>>;
 
 pub const ISSUER: &str = "https://login.example.com";

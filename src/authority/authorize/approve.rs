@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::audience::Audience;
+use super::super::audit::{Action, Asker, AuditEvent};
 use super::super::derive::DeriveKeys;
 use super::super::error::{Error, Reason};
 use super::super::issue::{Admission, narrow_scope};
@@ -149,10 +150,21 @@ impl<S: Store> Authority<S> {
         login: &Login,
         scope: &str,
     ) -> Ticket<SecretText, AuthorizationError> {
-        match self.inner.approve(authorization, login, scope) {
+        let code = match self.inner.approve(authorization, login, scope) {
             Ok(ticket) => ticket,
             Err(error) => Ticket::ready(Err(authorization.refused(error))),
-        }
+        };
+        let inner = Arc::clone(&self.inner);
+        let (pair, scope) = (login.pair(authorization), scope.to_owned());
+        let code = code.and_then(move |code| {
+            if code.is_ok() {
+                let event = AuditEvent::of(Action::Authorize).client(&pair.client);
+                let (subject, scope) = (Some(pair.subject.as_str()), Some(scope.as_str()));
+                inner.tell(|| AuditEvent { subject, scope, ..event });
+            }
+            code
+        });
+        self.inner.audited(Action::Authorize, || Asker::client(&authorization.client.id), code)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::super::audience::Resources;
+use super::super::audit::{Action, Asker, AuditEvent};
 use super::super::client::{GrantType, RegisteredClient};
 use super::super::client_auth::Caller;
 use super::super::error::{Error, Reason};
@@ -82,8 +83,9 @@ impl<S: Store> Authority<S> {
     ) -> Ticket<Pushed, Error> {
         let admission = self.inner.store.admission();
         let grant = Some(GrantType::AuthorizationCode);
-        self.inner
-            .as_client(caller, grant, |client| self.inner.push(admission, &client, request, caller))
+        self.inner.as_client(caller, Action::Push, grant, |client| {
+            self.inner.push(admission, &client, request, caller)
+        })
     }
 
     /// Checks an authorization request that names a pushed one: `client_id` and `request_uri`; other
@@ -101,7 +103,8 @@ impl<S: Store> Authority<S> {
         let admission = self.inner.store.admission();
         let refuse = |why| {
             let error = Error::InvalidRequestUri(Reason::new(why));
-            Ticket::ready(Err(AuthorizationError::shown(error)))
+            let refused = Ticket::ready(Err(AuthorizationError::shown(error)));
+            self.inner.audited(Action::Authorize, Asker::default, refused)
         };
         let Some(text) = request_uri.strip_prefix(URN) else {
             return refuse("no reference to a pushed request");
@@ -113,10 +116,12 @@ impl<S: Store> Authority<S> {
         let code = CodeUse { id: handle.locator.id, digest: handle.digest };
         let inner = Arc::clone(&self.inner);
         let page = inner.store.list(Listing::Code(code), None, 1);
-        Ticket::slow(async move {
+        let asker = Asker::client(&client_id);
+        let known = Ticket::slow(async move {
             let view = page.await?.code;
             inner.authorize_known(admission, &client_id, code, view)
-        })
+        });
+        self.inner.audited(Action::Authorize, || asker, known)
     }
 }
 
@@ -166,8 +171,12 @@ impl<S: Store> Inner<S> {
             body: Arc::from(body),
         };
         let born = self.store.apply(Verb::Code(Box::new(birth)));
+        let (inner, client) = (Arc::clone(self), client.id.clone());
         Ok(born.and_then(move |outcome| match outcome? {
-            Outcome::Code(CodeOutcome::Born) => Ok(Pushed { request_uri, expires_in: PUSHED_SECS }),
+            Outcome::Code(CodeOutcome::Born) => {
+                inner.tell(|| AuditEvent::of(Action::Push).client(&client));
+                Ok(Pushed { request_uri, expires_in: PUSHED_SECS })
+            }
             Outcome::Code(CodeOutcome::Refused) => {
                 Err(Error::InvalidRequest(Reason::new("revoked meanwhile, or too long")))
             }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::super::audience::{Audience, Resources};
+use super::super::audit::{Action, Asker};
 use super::super::client::{GrantType, RegisteredClient};
 use super::super::confirmation::Confirmation;
 use super::super::error::{Cause, Error, Reason};
@@ -292,7 +293,13 @@ impl<S: Store> Authority<S> {
     ) -> Result<Authorization, AuthorizationError> {
         // Noted before the subject and its grant are checked: a revocation in between outlives it.
         let admission = self.inner.store.admission();
-        self.inner.authorize(admission, &request.without_empty(), Via::Browser)
+        let checked = self.inner.authorize(admission, &request.without_empty(), Via::Browser);
+        if let Err(refused) = &checked {
+            let client = request.client_id.and_then(|id| ClientId::new(id).ok());
+            let asker = Asker { client, address: None };
+            self.inner.tell_refusal(Action::Authorize, &asker, refused.error());
+        }
+        checked
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) use slow_room::SlowRoom;
 use caller::Proof;
 use secret::Opens;
 
+use super::audit::{Action, Asker};
 use super::client::{GrantType, RegisteredClient};
 use super::error::{Cause, Error, Reason};
 use super::lookup::ticket;
@@ -70,23 +71,30 @@ impl<S: Store> Inner<S> {
     /// The answer is held back until the use of an assertion is durable: after a crash nobody gets a
     /// second answer for one assertion.
     pub(super) fn as_client<T: Unpin + Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
+        action: Action,
         grant: Option<GrantType>,
         answer: impl FnOnce(Arc<RegisteredClient>) -> Result<Ticket<T, Error>, Error>,
     ) -> Ticket<T, Error> {
         let Authenticated { client, used } = match self.authenticate(caller, grant) {
             Ok(authenticated) => authenticated,
-            Err(error) => return Ticket::ready(Err(error)),
+            Err(error) => {
+                let client = caller.client_id.clone().and_then(Result::ok);
+                let asker = || Asker { client, address: caller.address };
+                return self.audited(action, asker, Ticket::ready(Err(error)));
+            }
         };
+        let asker = Asker { client: Some(client.id.clone()), address: caller.address };
         let answer = ticket(answer(client));
-        match used {
+        let answer = match used {
             None => answer,
             Some(used) => Ticket::slow(async move {
                 used.await?;
                 answer.await
             }),
-        }
+        };
+        self.audited(action, || asker, answer)
     }
 
     fn authenticate(
@@ -94,7 +102,16 @@ impl<S: Store> Inner<S> {
         caller: &Caller,
         grant: Option<GrantType>,
     ) -> Result<Authenticated, Error> {
-        let authenticated = self.prove(caller, grant)?;
+        let client_id = caller.client_id.as_ref().and_then(|id| id.as_ref().ok());
+        let elapsed = || self.clock.read().elapsed;
+        let guesser = self.limiter.admit(client_id, caller.address, elapsed)?;
+        let proven = self.prove(caller, grant);
+        match &proven {
+            Ok(_) => self.limiter.judged(guesser, true, elapsed),
+            Err(Error::InvalidClient(_)) => self.limiter.judged(guesser, false, elapsed),
+            Err(_) => {}
+        }
+        let authenticated = proven?;
         if authenticated.client.settings.blocked {
             let reason = Reason::new("the client is blocked").because(Cause::Blocked);
             return Err(Error::InvalidClient(reason));

@@ -1,7 +1,8 @@
-//! A signing key that is elsewhere. Here a thread plays the key service, with its own pace and its own
-//! failures; in production it is a KMS, an HSM or a process that alone may read the key.
+//! Signing keys that are elsewhere: signed there, waited for with a limit, rotated without an outage.
+//! Here a thread plays the key service, with its own pace and its own failures; in production it is a
+//! KMS, an HSM or a process that alone may read the key.
 //!
-//! `cargo run --example remote_signer`
+//! `cargo run --example kms_signer`
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -69,12 +70,12 @@ struct RemoteKey {
 }
 
 impl RemoteKey {
-    /// Starts a key service with a fresh Ed25519 key, and a line to it.
-    fn start(patience: Duration) -> Done<RemoteKey> {
+    /// Starts a key service with a fresh Ed25519 key of that name, and a line to it.
+    fn start(kid: &str, patience: Duration) -> Done<RemoteKey> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| "no key")?;
         let key = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|error| error.to_string())?;
         let x = base64_simd::URL_SAFE_NO_PAD.encode_to_string(key.public_key().as_ref());
-        let public = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"kms-1","x":"{x}"}}"#);
+        let public = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{kid}","x":"{x}"}}"#);
         let public = Jwk::parse(public.as_bytes())?;
         let mood = Arc::new(Mutex::new(Mood::Signs));
         let service = KeyService { key, mood: Arc::clone(&mood) };
@@ -155,7 +156,7 @@ impl Future for Awaited {
 }
 
 pub(crate) fn main() -> Done {
-    let remote = RemoteKey::start(PATIENCE)?;
+    let remote = RemoteKey::start("kms-1", PATIENCE)?;
     let authority = Authority::builder(ISSUER)
         .remote_key(remote.signing_key()?)
         .in_memory(RootKey::from_bytes(1, [7; 32]))?;
@@ -185,5 +186,22 @@ pub(crate) fn main() -> Done {
     remote.be(Mood::Signs);
     authority.issue(Issue::to("user-43", &app)).wait()?;
     println!("the service signs again: issued");
+
+    // A new version of the key: it signs from now on, and what the old one signed is verified until
+    // it is retired. At the next open, `Builder::remote_key` takes the one that signs.
+    let next = RemoteKey::start("kms-2", PATIENCE)?;
+    authority.keys().import(next.signing_key()?).wait()?;
+    let newer = authority.issue(Issue::to("user-44", &app)).wait()?;
+    for token in [&issued, &newer] {
+        authority.verify(token.access_token.expose(), &mut scratch)?;
+    }
+    remote.be(Mood::IsSilent);
+    println!("{} signs, and kms-1 is asked no more", authority.keys().active_kid());
+    authority.keys().retire("kms-1").wait()?;
+    if authority.verify(issued.access_token.expose(), &mut scratch).is_ok() {
+        return Err("a retired key verifies".into());
+    }
+    authority.verify(newer.access_token.expose(), &mut scratch)?;
+    println!("kms-1 is retired: what it signed is refused at once");
     Ok(())
 }
