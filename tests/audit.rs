@@ -35,6 +35,7 @@ impl Told {
 fn bed(
     told: &Told,
 ) -> Result<(Authority<MemoryStore>, Arc<ManualClock>), Box<dyn std::error::Error>> {
+    traced();
     let clock = Arc::new(ManualClock::at(START));
     let told = told.clone();
     let authority = Authority::builder(ISSUER)
@@ -91,6 +92,17 @@ impl Subscriber for Lines {
 }
 
 const CB: &str = "https://app.example/cb";
+
+/// What is traced in this process, by every test of it: a callsite that is first met on a thread with no
+/// subscriber may be off for good.
+fn traced() -> &'static Lines {
+    static LINES: std::sync::OnceLock<Lines> = std::sync::OnceLock::new();
+    LINES.get_or_init(|| {
+        let lines = Lines::default();
+        tracing::subscriber::set_global_default(lines.clone()).expect("nothing else sets one");
+        lines
+    })
+}
 
 /// Does everything that there are events for, and checks them; every secret that came by.
 fn everything(told: &Told) -> Result<Vec<String>, Box<dyn std::error::Error>> {
@@ -291,10 +303,9 @@ fn everything_done_or_refused_is_told_once() -> Tested {
 
 #[test]
 fn no_event_holds_a_secret() -> Tested {
-    let (lines, told) = (Lines::default(), Told::default());
-    let traced = Arc::clone(&lines.0);
-    let secrets = tracing::subscriber::with_default(lines, || everything(&told))?;
-    let traced = traced.lock().map_err(|_| "poisoned")?;
+    let told = Told::default();
+    let secrets = everything(&told)?;
+    let traced = traced().0.lock().map_err(|_| "poisoned")?;
     let all = told.all.lock().map_err(|_| "poisoned")?;
     assert!(all.contains("ann") && all.contains("192.0.2.7"));
     let actions = traced.lines().filter(|line| line.starts_with("mintage::audit "));

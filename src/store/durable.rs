@@ -250,7 +250,7 @@ impl DurableStore {
     ///
     /// let mut after = None; // or where the last run ended
     /// loop {
-    ///     let LedgerPage { entries, next } = store.ledger(after, 1_000)?;
+    ///     let LedgerPage { entries, next, .. } = store.ledger(after, 1_000)?;
     ///     if entries.is_empty() {
     ///         break;
     ///     }
