@@ -13,7 +13,7 @@ use mintage::store::{
 };
 use mintage::time::ManualClock;
 use store_support::gate::GatedStorage;
-use store_support::sim::SimStorage;
+use store_support::sim::{Call, Fault, Random, SimStorage};
 use store_support::{Bench, Tokens, clock, options, pair, patiently, root, wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -196,5 +196,57 @@ fn a_batch_goes_to_the_disk_together() {
     assert_eq!(after.records - before.records, 500);
     // One, unless the writer was about to look for work by itself.
     assert!(after.syncs - before.syncs <= 3, "{} syncs", after.syncs - before.syncs);
+    store.close().unwrap();
+}
+
+/// The sync of a write of several groups fails; the system forgets that their pages were to be written
+/// and shows them all the same. What the next run finds there is on the disk before it goes on.
+#[test]
+fn all_groups_of_a_write_whose_sync_failed_are_written_again() {
+    let clock = clock();
+    let storage = GatedStorage::default();
+    let disk = storage.disk.clone();
+    let store = open(Arc::new(storage.clone()), &clock);
+    let bench = Bench { store: &store, clock: &clock };
+    for subject in 0..8 {
+        ask(&bench, subject).0.wait().unwrap();
+    }
+    let held = storage.hold();
+    let first = ask(&bench, 0).0;
+    storage.wait_for_sync();
+    // More than two groups.
+    let asked: Vec<_> = (0..5_000).map(|n| ask(&bench, n % 8)).collect();
+    storage.let_one_through();
+    first.wait().unwrap();
+    storage.wait_for_sync();
+    let kind = std::io::ErrorKind::Other;
+    disk.set_fault(Some(Fault { call: Call::Sync, nth: 1, for_good: true, kind, short: false }));
+    drop(held);
+    let mut found = Vec::new();
+    for (ticket, tokens) in asked {
+        assert!(matches!(ticket.wait(), Err(StoreError::Unknown(_))));
+        found.push(tokens.access);
+    }
+    let _ = store.close();
+    drop(store);
+    disk.set_fault(None);
+
+    let store = open(Arc::new(disk.clone()), &clock);
+    let bench = Bench { store: &store, clock: &clock };
+    assert!(found.iter().all(|access| bench.is_live(*access)));
+    found.push(
+        patiently(|| {
+            let (ticket, tokens) = ask(&bench, 0);
+            ticket.wait().map(|_| tokens.access)
+        })
+        .unwrap(),
+    );
+    for seed in 0..8 {
+        let cut = disk.copy().cut_power(&mut Random::new(seed));
+        let store = open(Arc::new(cut), &clock);
+        let bench = Bench { store: &store, clock: &clock };
+        assert!(found.iter().all(|access| bench.is_live(*access)), "seed {seed}");
+        store.close().unwrap();
+    }
     store.close().unwrap();
 }

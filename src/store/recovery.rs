@@ -150,14 +150,15 @@ impl<'a> Recovery<'a> {
                     incarnation,
                 });
             }
-            if let Some((at, len)) = state.last_group
-                && let Some(group) = bytes.get(at..at + len)
+            if let Some((from, _)) = state.last_write
+                && let Some(groups) = bytes.get(from..end.offset)
                 && let Some(recovered) = &recovered
             {
-                // A sync that failed in an earlier run may have left the group in the page cache
-                // alone, marked clean: written again, the sync at the end of open reaches it.
+                // A sync that failed in an earlier run may have left the groups of its write in the
+                // page cache alone, marked clean: written again, the sync at the end of open reaches
+                // them.
                 let path = self.storage.path().join(segment_name(number));
-                let again = recovered.file.write_at(at as u64, group);
+                let again = recovered.file.write_at(from as u64, groups);
                 again.map_err(StoreError::io("write", path))?;
             }
             if state.is_torn {
@@ -246,7 +247,9 @@ impl<'a> Recovery<'a> {
                             sink(record, lsn);
                         }
                     })?;
-                    walked.last_group = Some((at.offset, head.padded_len()));
+                    if walked.last_write.is_none_or(|(_, synced)| synced != head.synced_through) {
+                        walked.last_write = Some((at.offset, head.synced_through));
+                    }
                     at.offset += head.padded_len();
                     at.next = Lsn(head.last().0 + 1);
                     at.chain = Some(head.chain);
@@ -317,8 +320,9 @@ struct Walked {
     high_water: Timestamp,
     incarnation: u64,
     is_torn: bool,
-    /// Offset and length of the last group.
-    last_group: Option<(usize, usize)>,
+    /// Where the groups begin that went to the disk with the last sync, and what was synced before:
+    /// the groups of one write say the same of that, and no others do.
+    last_write: Option<(usize, Lsn)>,
 }
 
 /// Reads the records of a group in order.

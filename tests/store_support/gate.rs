@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use mintage::store::{Storage, StorageFile};
@@ -14,6 +15,8 @@ use super::sim::SimStorage;
 struct Gate {
     state: Mutex<(Option<u64>, u64)>,
     moved: Condvar,
+    /// Syncs of what is not the log.
+    seals: AtomicU64,
 }
 
 impl Gate {
@@ -32,7 +35,8 @@ impl Gate {
 /// A simulated disk behind a gate. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct GatedStorage {
-    disk: SimStorage,
+    /// What is behind the gate.
+    pub disk: SimStorage,
     gate: Arc<Gate>,
 }
 
@@ -57,6 +61,11 @@ impl GatedStorage {
         }
     }
 
+    /// How often a file beside the log was synced.
+    pub fn seals(&self) -> u64 {
+        self.gate.seals.load(Ordering::SeqCst)
+    }
+
     pub fn let_one_through(&self) {
         self.set(Some(1));
     }
@@ -78,8 +87,8 @@ impl Drop for Held {
 impl Storage for GatedStorage {
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageFile>> {
         let file = self.disk.open(name, create)?;
-        let gate = name.ends_with(".log").then(|| Arc::clone(&self.gate));
-        Ok(Box::new(GatedFile { file, gate }))
+        let is_log = name.ends_with(".log");
+        Ok(Box::new(GatedFile { file, is_log, gate: Arc::clone(&self.gate) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -101,12 +110,17 @@ impl Storage for GatedStorage {
     fn path(&self) -> &Path {
         self.disk.path()
     }
+
+    fn boot(&self) -> [u8; 16] {
+        self.disk.boot()
+    }
 }
 
 #[derive(Debug)]
 struct GatedFile {
     file: Box<dyn StorageFile>,
-    gate: Option<Arc<Gate>>,
+    is_log: bool,
+    gate: Arc<Gate>,
 }
 
 impl StorageFile for GatedFile {
@@ -123,8 +137,10 @@ impl StorageFile for GatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if let Some(gate) = &self.gate {
-            gate.pass();
+        if self.is_log {
+            self.gate.pass();
+        } else {
+            self.gate.seals.fetch_add(1, Ordering::SeqCst);
         }
         self.file.sync()
     }
