@@ -199,6 +199,35 @@ fn a_batch_goes_to_the_disk_together() {
     store.close().unwrap();
 }
 
+/// While a thread that leads is at the disk, the writer does not keep the disk busy with seals.
+#[test]
+fn nothing_is_sealed_during_a_write() {
+    let clock = clock();
+    let storage = GatedStorage::default();
+    let store = open(Arc::new(storage.clone()), &clock);
+    let bench = Bench { store: &store, clock: &clock };
+    // The keeper makes segments ready.
+    std::thread::sleep(Duration::from_millis(200));
+    std::thread::scope(|scope| {
+        ask(&bench, 0).0.wait().unwrap();
+        let held = storage.hold();
+        let leader = scope.spawn(|| {
+            let bench = Bench { store: &store, clock: &clock };
+            ask(&bench, 0).0.wait().unwrap()
+        });
+        storage.wait_for_sync();
+        // A seal that had begun ends.
+        std::thread::sleep(Duration::from_millis(20));
+        let before = storage.seals();
+        std::thread::sleep(Duration::from_millis(200));
+        // The keeper may still have had something.
+        assert!(storage.seals() - before < 5, "{} seals", storage.seals() - before);
+        drop(held);
+        leader.join().unwrap();
+    });
+    store.close().unwrap();
+}
+
 /// The sync of a write of several groups fails; the system forgets that their pages were to be written
 /// and shows them all the same. What the next run finds there is on the disk before it goes on.
 #[test]

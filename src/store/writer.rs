@@ -62,7 +62,9 @@ impl Log {
                 self.work.wait(queue).unwrap_or_else(PoisonError::into_inner)
             };
             queue.writer = Writer::Works;
+            // During a leader's sync a seal would only keep the disk from it.
             let is_idle = queue.is_empty()
+                && !queue.is_writing()
                 && queue.state == State::Open
                 && groups == self.groups.load(Ordering::Relaxed);
             drop(queue);
