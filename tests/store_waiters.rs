@@ -174,28 +174,35 @@ fn a_unit_whose_ticket_nobody_waits_for_is_committed() {
     store.close().unwrap();
 }
 
-/// Many units of one caller wake the writer once, and reach the disk in few writes.
+/// Many units of one caller wake the writer once, when all are there, and reach the disk with one sync.
 #[test]
 fn a_batch_goes_to_the_disk_together() {
+    const ATTEMPTS: u64 = 6;
     let clock = clock();
     let store = open(Arc::new(SimStorage::default()), &clock);
     let bench = Bench { store: &store, clock: &clock };
-    ask(&bench, 0).0.wait().unwrap();
-    let before = store.stats();
-    let issues = (0..500).map(|_| {
-        let admission = store.admission();
-        let here = pair("app", "user0");
-        match bench.issue_verb(&here, PairPolicy::Unlimited, false, admission).0 {
-            mintage::store::Verb::Issue(issue) => *issue,
-            other => panic!("{other:?}"),
-        }
-    });
-    let answers = store.issue_many(issues.collect()).wait();
-    assert!(answers.iter().all(Result::is_ok) && answers.len() == 500);
-    let after = store.stats();
-    assert_eq!(after.records - before.records, 500);
-    // One, unless the writer was about to look for work by itself.
-    assert!(after.syncs - before.syncs <= 3, "{} syncs", after.syncs - before.syncs);
+    let mut together = 0;
+    for _ in 0..ATTEMPTS {
+        ask(&bench, 0).0.wait().unwrap();
+        // The writer seals, and sleeps.
+        std::thread::sleep(Duration::from_millis(100));
+        let before = store.stats();
+        let issues = (0..1_500).map(|_| {
+            let admission = store.admission();
+            let here = pair("app", "user0");
+            match bench.issue_verb(&here, PairPolicy::Unlimited, false, admission).0 {
+                mintage::store::Verb::Issue(issue) => *issue,
+                other => panic!("{other:?}"),
+            }
+        });
+        let answers = store.issue_many(issues.collect()).wait();
+        assert!(answers.iter().all(Result::is_ok) && answers.len() == 1_500);
+        let after = store.stats();
+        assert_eq!(after.records - before.records, 1_500);
+        together += u64::from(after.syncs - before.syncs == 1);
+    }
+    // A writer that was kept from the processor for so long may yet come in between.
+    assert!(together + 1 >= ATTEMPTS, "{together} of {ATTEMPTS}");
     store.close().unwrap();
 }
 

@@ -213,7 +213,10 @@ impl<S: Store> Authority<S> {
     /// # }
     /// ```
     pub fn issue_many(&self, issues: impl IntoIterator<Item = Issue>) -> Batch<Issued, Error> {
-        Batch::of(issues.into_iter().map(|issue| self.issue(issue)).collect())
+        // The iterator is foreign code, and may take its time.
+        let issues: Vec<Issue> = issues.into_iter().collect();
+        let issue = || issues.into_iter().map(|issue| self.issue(issue)).collect();
+        Batch::of(self.inner.store.together(issue))
     }
 }
 

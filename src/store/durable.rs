@@ -306,13 +306,16 @@ impl Store for DurableStore {
     }
 
     fn issue_many(&self, issues: Vec<Issue>) -> Batch<IssueOutcome> {
-        let _gathering = self.inner.log.gather();
-        batch::issue(self, issues)
+        self.together(|| batch::issue(self, issues))
     }
 
     fn redeem_many(&self, redeems: Vec<Redeem>) -> Batch<RedeemOutcome> {
+        self.together(|| batch::redeem(self, redeems))
+    }
+
+    fn together<T>(&self, enqueue: impl FnOnce() -> T) -> T {
         let _gathering = self.inner.log.gather();
-        batch::redeem(self, redeems)
+        enqueue()
     }
 
     fn find(

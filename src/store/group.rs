@@ -23,6 +23,11 @@ pub(crate) trait Committer: Send + Sync {
     /// somebody's.
     fn lead(&self);
 
+    /// Whether this thread enqueues more right now, and sees to all of it afterwards.
+    fn gathers(&self) -> bool {
+        false
+    }
+
     /// Sees to it that what is queued is committed, by another thread.
     fn hurry(&self);
 }
@@ -67,11 +72,17 @@ impl Group {
         self.is_left.store(true, Ordering::SeqCst);
     }
 
-    /// Whoever does anything with a ticket but wait for it at once has the group committed.
+    /// Whoever does anything with a ticket but wait for it at once has the group committed, unless
+    /// there is more to come.
     pub(crate) fn claim(&self) {
+        self.have_committed(|committer| !committer.gathers());
+    }
+
+    fn have_committed(&self, now: impl FnOnce(&dyn Committer) -> bool) {
         if self.is_left.load(Ordering::SeqCst)
-            && self.is_left.swap(false, Ordering::SeqCst)
             && let Some(committer) = self.committer.upgrade()
+            && now(committer.as_ref())
+            && self.is_left.swap(false, Ordering::SeqCst)
         {
             committer.hurry();
         }
@@ -151,7 +162,7 @@ impl Group {
         if let Some(outcome) = self.outcome() {
             return Poll::Ready(outcome);
         }
-        self.claim();
+        self.have_committed(|_| true);
         let mut waiting = self.lock();
         if self.state.load(Ordering::SeqCst) != PENDING {
             drop(waiting);

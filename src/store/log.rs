@@ -27,19 +27,26 @@ std::thread_local! {
 }
 
 thread_local! {
-    /// Whether this thread is enqueuing many units, and wakes the writer when it is done.
+    /// The log, by its address, to which this thread is enqueuing many units; 0 for none. It wakes
+    /// the writer when it is done.
     #[allow(clippy::missing_const_for_thread_local, reason = "those of the models take none")]
-    static GATHERS: Cell<bool> = Cell::new(false);
+    static GATHERS: Cell<usize> = Cell::new(0);
 }
 
-/// While it lives, what this thread enqueues wakes the writer only once a group is full: the rest
-/// goes to the disk together when it is dropped.
-pub(crate) struct Gathering<'a>(&'a Log);
+/// While it lives, what this thread enqueues wakes the writer only once a group is full, or once it is
+/// polled: the rest goes to the disk together when it is dropped.
+pub(crate) struct Gathering<'a> {
+    log: &'a Log,
+    /// What this thread gathered for before.
+    before: usize,
+}
 
 impl Drop for Gathering<'_> {
     fn drop(&mut self) {
-        GATHERS.with(|gathers| gathers.set(false));
-        self.0.wake_if_needed();
+        GATHERS.with(|gathers| gathers.set(self.before));
+        if self.before != self.log.address() {
+            self.log.wake_if_needed();
+        }
     }
 }
 
@@ -131,8 +138,17 @@ impl Log {
 
     /// See [`Gathering`].
     pub(crate) fn gather(&self) -> Gathering<'_> {
-        GATHERS.with(|gathers| gathers.set(true));
-        Gathering(self)
+        let before = GATHERS.with(|gathers| gathers.replace(self.address()));
+        Gathering { log: self, before }
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Whether this thread gathers units for this log; see [`Gathering`].
+    pub(super) fn is_gathered_for(&self) -> bool {
+        GATHERS.with(Cell::get) == self.address()
     }
 
     /// Wakes the writer if it sleeps over something.
@@ -340,7 +356,7 @@ impl Log {
         queue.high_water = queue.high_water.max(now);
         queue.is_wanted |= lane != Lane::Clean;
         let appended = queue.enqueue(frames, count, || self.new_group());
-        let is_gathering = !queue.has_full_group() && GATHERS.with(Cell::get);
+        let is_gathering = !queue.has_full_group() && self.is_gathered_for();
         if is_gathering || queue.is_left_to_leader() {
             if let Some(group) = &appended.group {
                 group.leave();

@@ -146,6 +146,14 @@ pub trait Store: Send + Sync + 'static {
         batch::redeem(self, redeems)
     }
 
+    /// Runs `enqueue`. What it has this thread apply need not go to the disk before all of it is there.
+    fn together<T>(&self, enqueue: impl FnOnce() -> T) -> T
+    where
+        Self: Sized,
+    {
+        enqueue()
+    }
+
     /// Looks a token up. A hit in memory is ready at once; a miss is read from the checkpoint.
     /// `None` is a token that the store does not know; a failed read is an error, never `None`.
     fn find(

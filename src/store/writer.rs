@@ -229,6 +229,10 @@ impl Committer for Log {
         self.wake_if_needed();
     }
 
+    fn gathers(&self) -> bool {
+        self.is_gathered_for()
+    }
+
     fn hurry(&self) {
         // Nothing of a parent's is ours to hurry, and its locks may be held for ever.
         if !self.is_forked() {
