@@ -216,7 +216,8 @@ fn nothing_is_sealed_during_a_write() {
     // The keeper makes segments ready.
     std::thread::sleep(Duration::from_millis(200));
     std::thread::scope(|scope| {
-        ask(&bench, 0).0.wait().unwrap();
+        // Soon this thread leads, and so does the next.
+        (0..50).for_each(|_| drop(ask(&bench, 0).0.wait().unwrap()));
         let held = storage.hold();
         let leader = scope.spawn(|| {
             let bench = Bench { store: &store, clock: &clock };
