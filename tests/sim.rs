@@ -5,6 +5,8 @@
 //! `RUSTFLAGS="--cfg mintage_sim"` the seed decides who runs when, too, and a failing seed fails again.
 #![allow(clippy::print_stdout)]
 
+use std::sync::atomic::Ordering;
+
 mod sim_support;
 mod store_support;
 
@@ -26,6 +28,11 @@ fn holds(seeds: std::ops::Range<u64>, weather: Weather) {
         panic!("failed with MINTAGE_SIM_SEED={}: {}", failure.seed, failure.what);
     }
     let took = began.elapsed();
+    let [grouped, runs] = [0, 1].map(|n| world::GROUPED[n].load(Ordering::Relaxed));
+    println!("{grouped} of {runs} runs with several groups in one write");
+    if cfg!(mintage_sim) && count >= 100 {
+        assert!(grouped > 0, "no write had several groups");
+    }
     println!("{count} seeds in {:.1} s, 0 promises broken", took.as_secs_f64());
 }
 

@@ -68,6 +68,8 @@ pub fn touch() {
 pub enum Bug {
     /// The log is not synced.
     SyncSkipped,
+    /// A group calls those before it in the same write synced.
+    SyncedWithinWrite,
     /// Tickets resolve at once.
     AnsweredBeforeCommit,
     /// Readers see a group before it is on disk.

@@ -89,6 +89,11 @@ pub(crate) struct Resume {
     pub(crate) high_water: Timestamp,
 }
 
+/// In the simulation a few units fill a group, so that its writes have several.
+fn group_len_max(segment_len: usize) -> usize {
+    if cfg!(mintage_sim) { BLOCK / 4 } else { GROUP_LEN_MAX.min(segment_len / 2 - BLOCK) }
+}
+
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -114,7 +119,7 @@ impl Log {
             queue: Mutex::new(Queue::new(
                 resume.at.next,
                 resume.high_water,
-                GROUP_LEN_MAX.min(segment_len / 2 - BLOCK),
+                group_len_max(segment_len),
             )),
             work: Condvar::new(),
             current: AtomicU64::new(resume.at.segment),

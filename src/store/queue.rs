@@ -238,7 +238,8 @@ impl Queue {
         if self.state == State::ReadOnly {
             return Err(StoreError::ReadOnly);
         }
-        let (segment, longest) = (room.segment_len, self.group_len_max as u64);
+        let (segment, longest) =
+            (room.segment_len, self.group_len_max.next_multiple_of(BLOCK) as u64);
         let usable = (segment - BLOCK as u64).saturating_sub(longest);
         let here = segment.saturating_sub(room.offset).saturating_sub(longest);
         let groups = self.pending.len() + self.in_flight.len();

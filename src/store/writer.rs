@@ -159,7 +159,12 @@ impl Log {
                 first: pending.first,
                 count: pending.count,
                 body_len: 0,
-                synced_through,
+                // The groups before it in this write are not on disk yet.
+                synced_through: if planted!(SyncedWithinWrite) {
+                    Lsn(device.at.next.0 - 1)
+                } else {
+                    synced_through
+                },
                 high_water,
                 previous,
                 chain: [0; 16],

@@ -31,6 +31,11 @@ fn a_skipped_sync_is_found() {
 }
 
 #[test]
+fn a_group_that_calls_its_own_write_synced_is_found() {
+    finds(Bug::SyncedWithinWrite, Weather::CALM, 10_000);
+}
+
+#[test]
 fn an_answer_before_the_commit_is_found() {
     finds(Bug::AnsweredBeforeCommit, Weather::CALM, 1_000);
 }

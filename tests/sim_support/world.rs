@@ -1,5 +1,6 @@
 //! A world: a store on a simulated disk, some clients that use it at the same time, and crashes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mintage::entropy::SeededEntropy;
@@ -18,6 +19,9 @@ use crate::store_support::sim::{Call, Fault, Random, SimStorage};
 use crate::store_support::{Access, Refresh, Tokens, clock, pair, root, wait};
 
 const CLIENTS: [&str; 2] = ["reports", "mobile"];
+
+/// Runs of worlds so far in which a write had several groups, and runs in all.
+pub static GROUPED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// What may go wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -311,6 +315,9 @@ impl World {
     }
 
     fn end(&mut self, store: DurableStore) {
+        let stats = store.stats();
+        GROUPED[0].fetch_add(u64::from(stats.groups > stats.syncs), Ordering::Relaxed);
+        GROUPED[1].fetch_add(1, Ordering::Relaxed);
         if self.random.one_in(6) {
             let _ = store.close();
             drop(store);
