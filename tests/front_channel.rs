@@ -304,15 +304,30 @@ fn no_refresh_token_comes_through_the_browser_but_to_an_app_of_salesforces(
 fn a_revocation_in_between_gives_nothing_through_the_browser(opener: impl Opener) -> Tested {
     let bed = Bed::with(opener, open)?;
     let (client, _) = bed.register(draft("app"))?;
-    for (n, response) in ["token", "code token"].into_iter().enumerate() {
+    for (n, response) in
+        ["token", "code token", "id_token", "code id_token"].into_iter().enumerate()
+    {
         for target in [Target::Subject("ann"), Target::Client(&client), Target::Everything] {
             let authorization = bed.authority().authorize(&request("app", response))?;
             bed.authority().revoke(target).wait()?;
             let login = Login::now("ann", &bed.authority())?;
-            let refused = bed.authority().approve(&authorization, &login, "api").wait();
+            let refused = bed.authority().approve(&authorization, &login, "api openid").wait();
             let refused = refused.err().ok_or("answered")?;
             assert_eq!(refused.error().code(), "access_denied", "{n} {target:?}");
             assert!(refused.redirect().is_some_and(|url| url.contains("#error=access_denied")));
+        }
+        // Nor does a client that is gone, or blocked, get any.
+        for gone in [false, true] {
+            let (client, _) = bed.register(draft(&format!("app {n} {gone}")))?;
+            let authorization = bed.authority().authorize(&request(client.as_str(), response))?;
+            match gone {
+                true => bed.authority().remove_client(&client).wait()?,
+                false => bed.authority().block_client(&client).wait()?,
+            }
+            let login = Login::now("ann", &bed.authority())?;
+            let refused = bed.authority().approve(&authorization, &login, "api openid").wait();
+            let refused = refused.err().ok_or("answered")?;
+            assert_eq!(refused.error().code(), "access_denied", "{response} {gone}");
         }
     }
     let bare = bed.authority().grants().of_subject("ann").page(10).wait()?;

@@ -211,6 +211,7 @@ impl<S: Store> Inner<S> {
         login: &Login,
         scope: &str,
     ) -> Result<Ticket<SecretText, AuthorizationError>, Error> {
+        let authorization = &self.as_of_now(authorization)?;
         let none = Scope::empty();
         if !is_logged_in(&self.situation(authorization, Some(login), &none, false)) {
             return Err(Error::LoginRequired(Reason::new("the login is not the one demanded")));
@@ -224,7 +225,9 @@ impl<S: Store> Inner<S> {
             .map_or(authorization.admission, |login| login.min(authorization.admission));
         let used = self.use_reference(authorization)?;
         let response = authorization.response;
-        let code = match response.code {
+        // The store judges the birth of an access token, or else that of a code: one that nobody gets
+        // where an ID token comes alone.
+        let code = match response.code || !response.token {
             true => Some(self.offer_code(authorization, login, &scope, admission)?),
             false => None,
         };
@@ -239,6 +242,16 @@ impl<S: Store> Inner<S> {
                 Ticket::slow(Arc::clone(self).answer_in_front(agreed, used, code))
             }
         })
+    }
+
+    /// With the client as it is now.
+    fn as_of_now(&self, authorization: &Authorization) -> Result<Authorization, Error> {
+        let client = self.clients.get(&authorization.client.id);
+        let client = client.filter(|client| !client.is_blocked());
+        let mut now = authorization.clone();
+        now.client = client
+            .ok_or_else(|| Error::AccessDenied(Reason::new("the client is gone or blocked")))?;
+        Ok(now)
     }
 
     /// The code, and its birth.

@@ -44,14 +44,14 @@ impl<S: Store> Inner<S> {
         if let Some(before) = before {
             before.await.map_err(refuse)?;
         }
+        let response = agreed.authorization.response;
         let code = match code {
             None => None,
             Some((text, born)) => {
                 born.await.map_err(refuse)?;
-                Some(text)
+                response.code.then_some(text)
             }
         };
-        let response = agreed.authorization.response;
         let (issued, id_token) = match response.token {
             true => {
                 let issued = self.issue_in_front(&agreed, code.as_ref()).map_err(refuse)?;
