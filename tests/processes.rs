@@ -179,7 +179,8 @@ fn child(role: &str) -> Tested {
         Ok(store) if verb == "hold" => {
             Bench { store: &store, clock: &clock() }.issue(&pair("app", "held"));
             println!("open");
-            std::thread::sleep(Duration::from_secs(60));
+            // Until it is killed, or whoever began it is gone.
+            std::io::stdin().read_to_end(&mut Vec::new())?;
         }
         Ok(_) => print!("open"),
     }
@@ -224,7 +225,7 @@ fn a_second_process_is_refused_at_once() -> Tested {
     }
     store.close()?;
     let role = format!("hold {}", dir.path().display());
-    let mut holder = executed(&role).spawn()?;
+    let mut holder = executed(&role).stdin(Stdio::piped()).spawn()?;
     let mut said = [0; 5];
     holder.stdout.take().ok_or("no output")?.read_exact(&mut said)?;
     let refused = durable(dir.path(), &clock).err();

@@ -47,6 +47,7 @@ mod confirmation;
 mod derive;
 mod documents;
 mod error;
+mod granted;
 mod grants;
 mod identity;
 mod introspect;

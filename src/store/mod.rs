@@ -40,6 +40,7 @@ mod recovery;
 mod redeem;
 mod redo;
 mod revoke;
+mod rows;
 mod segment;
 mod shard;
 mod sled_checkpoint;
