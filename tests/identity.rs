@@ -498,7 +498,11 @@ fn a_salesforce_response_is_signed_with_the_clients_secret(opener: impl Opener) 
     let wire = |caller: &Caller| -> Result<Value, Boxed> {
         let request = TokenRequest::client_credentials(caller);
         let issued = bed.authority().token(&request).wait()?;
-        Ok(serde_json::from_str(issued.to_json().expose())?)
+        let told: Value = serde_json::from_str(issued.to_json().expose())?;
+        // Secrets that were chosen could be tried on it.
+        let signature = told["signature"].as_str().ok_or("no signature")?;
+        assert!(!format!("{issued:?}").contains(signature));
+        Ok(told)
     };
     let told = wire(&caller)?;
     let issued_at = told["issued_at"].as_str().ok_or("no text")?;

@@ -56,7 +56,8 @@ pub struct Issued {
 pub(super) struct SalesforceFields {
     /// The time of issue in milliseconds, as text.
     issued_at: String,
-    signature: Option<String>,
+    /// Made with the client's secret: who has it can try secrets on it.
+    signature: Option<SecretText>,
     token_format: &'static str,
     api_instance_url: Option<Arc<str>>,
 }
@@ -71,7 +72,8 @@ impl SalesforceFields {
         let issued_at = format!("{}000", issued.issued_at);
         let is_jwt = issued.access_token.expose().contains('.');
         SalesforceFields {
-            signature: secret.map(|secret| signature(secret, &issued.id, &issued_at)),
+            signature: secret
+                .map(|secret| SecretText::new(signature(secret, &issued.id, &issued_at))),
             issued_at,
             token_format: if is_jwt { "jwt" } else { "opaque" },
             api_instance_url: api_instance_url.filter(|_| is_jwt).cloned(),
@@ -131,7 +133,9 @@ impl Issued {
                 instance_url: &self.instance_url,
                 api_instance_url: salesforce.and_then(|more| more.api_instance_url.as_deref()),
                 issued_at: salesforce.map(|more| &*more.issued_at),
-                signature: salesforce.and_then(|more| more.signature.as_deref()),
+                signature: salesforce
+                    .and_then(|more| more.signature.as_ref())
+                    .map(SecretText::expose),
                 token_format: salesforce.map(|more| more.token_format),
                 web_session: self.web_session.as_ref().map(WebSession::wire),
             },
@@ -142,7 +146,7 @@ impl Issued {
     /// What Salesforce adds, and web sessions, as parameters of a redirect.
     pub(super) fn more_parameters(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let theirs = self.salesforce.iter().flat_map(|more| {
-            let signature = more.signature.as_deref();
+            let signature = more.signature.as_ref().map(SecretText::expose);
             let api = more.api_instance_url.as_deref();
             [
                 ("issued_at", Some(&*more.issued_at)),

@@ -11,7 +11,8 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many threads a woken thread wakes in turn. The writer wakes one: waking a thread is a call to
 /// the system, and waking hundreds would keep it from the next group.
-const WOKEN_BY_EACH: usize = 4;
+/// One in the models, so that three threads are a chain.
+const WOKEN_BY_EACH: usize = if cfg!(mintage_loom) { 1 } else { 4 };
 
 const PENDING: u64 = 0;
 const COMMITTED: u64 = 1;
@@ -163,18 +164,23 @@ impl Group {
             return Poll::Ready(outcome);
         }
         self.have_committed(|_| true);
+        // Cloning and dropping a waker is foreign code: not under the lock.
+        let waker = cx.waker().clone();
         let mut waiting = self.lock();
         if self.state.load(Ordering::SeqCst) != PENDING {
             drop(waiting);
             return self.outcome().map_or(Poll::Pending, Poll::Ready);
         }
-        match place.0.and_then(|place| waiting.wakers.get_mut(place)) {
-            Some(waker) => waker.clone_from(cx.waker()),
+        let replaced = match place.0.and_then(|place| waiting.wakers.get_mut(place)) {
+            Some(held) => Some(std::mem::replace(held, waker)),
             None => {
                 place.0 = Some(waiting.wakers.len());
-                waiting.wakers.push(cx.waker().clone());
+                waiting.wakers.push(waker);
+                None
             }
-        }
+        };
+        drop(waiting);
+        drop(replaced);
         Poll::Pending
     }
 }

@@ -111,9 +111,12 @@ impl Log {
     fn commit_some(&self, device: &mut Device, leads: bool) -> Vec<Settled> {
         let (mut batch, high_water) = {
             let mut queue = lock(&self.queue);
-            queue.was_led = leads;
             let here = self.segment_len().saturating_sub(device.at.offset);
-            (queue.take(here, self.segment_len() - BLOCK), queue.high_water)
+            let batch = queue.take(here, self.segment_len() - BLOCK);
+            if !batch.is_empty() {
+                queue.was_led = leads;
+            }
+            (batch, queue.high_water)
         };
         let Some(last) = batch.last().map(Pending::last) else { return Vec::new() };
         let len: usize = batch.iter().map(|pending| pending.bytes.len()).sum();
