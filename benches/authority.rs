@@ -20,7 +20,7 @@ use mintage::authority::{
 use mintage::ids::ClientId;
 use mintage::root_key::RootKey;
 use mintage::store::{DurableOptions, MemoryStore, Store};
-use support::{ISSUER, TempDir};
+use support::ISSUER;
 
 const CB: &str = "https://app.example/cb";
 /// Tokens that are there when lookups begin.
@@ -189,7 +189,7 @@ fn main() {
     criterion.final_summary();
 
     if is_wanted("disk-opaque") {
-        let dir = TempDir::new();
+        let dir = tempfile::tempdir().expect("a directory");
         let root = RootKey::from_bytes(1, [7; 32]);
         let builder = Authority::builder(ISSUER).code_secs(900).durable(DurableOptions::default());
         let authority = builder.open(dir.path(), root).expect("an authority");

@@ -416,9 +416,8 @@ mod tests {
 
     #[test]
     fn the_file_is_private_and_keeps_old_versions() -> Result<(), Box<dyn std::error::Error>> {
-        let dir = std::env::temp_dir().join(format!("mintage-root-key-{}", std::process::id()));
-        fs::create_dir_all(&dir)?;
-        let path = dir.join("a.key");
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("a.key");
         assert!(RootKey::rotate_file(&path).is_err() && !path.exists());
         let drawn = RootKey::from_file(&path)?;
         assert!(drawn.is_unsaved() && !path.exists());
@@ -444,7 +443,6 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640))?;
             assert!(matches!(RootKey::from_file(&path), Err(RootKeyError::TooOpen(_, 0o640))));
         }
-        fs::remove_dir_all(&dir)?;
         Ok(())
     }
 }

@@ -470,7 +470,7 @@ fn r25_only_what_is_wholly_dead_is_swept(opener: impl Opener) -> Tested {
 
 #[test]
 fn r25_one_call_each_and_no_trait_to_implement() -> Tested {
-    let dir = support::TempDir::new();
+    let dir = tempfile::tempdir()?;
     let key = dir.path().with_extension("key");
     let root = mintage::root_key::RootKey::from_file(&key)?;
     let authority = Authority::builder("https://login.example.com").open(dir.path(), root)?;

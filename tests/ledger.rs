@@ -15,7 +15,7 @@ use mintage::store::{
     StoreError, Ticket,
 };
 use mintage::time::ManualClock;
-use support::{ISSUER, START, TempDir, Tested, root};
+use support::{ISSUER, START, Tested, root};
 
 const SEGMENT_LEN: usize = 128 * 1024;
 const LOGINS: usize = 4_000;
@@ -66,7 +66,7 @@ fn changes(entries: &[LedgerEntry]) -> Vec<(LoginChange, u32, String)> {
 
 #[test]
 fn the_ledger_says_what_was_done_in_order() -> Tested {
-    let dir = TempDir::new();
+    let dir = tempfile::tempdir()?;
     let clock = Arc::new(ManualClock::at(START));
     let authority = open(dir.path(), &clock, 1 << 20, 0)?;
     let app = Client::public("app").scopes(["api", "refresh_token"]);
@@ -164,7 +164,7 @@ fn bytes_of(path: &Path, suffix: &str) -> std::io::Result<u64> {
 
 #[test]
 fn what_is_kept_is_the_whole_history_and_nothing_is_said_twice() -> Tested {
-    let dir = TempDir::new();
+    let dir = tempfile::tempdir()?;
     let clock = Arc::new(ManualClock::at(START));
     let authority = open(dir.path(), &clock, SEGMENT_LEN, 1 << 30)?;
     let mut families = churn(&authority)?;

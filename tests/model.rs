@@ -19,7 +19,7 @@ use mintage::store::PairPolicy;
 use mintage::time::{Clock as _, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use support::{Bed, Durable, Memory, Opener, Tested, access_token, refresh_token};
+use support::{Bed, Durable, Memory, Opener, Tested, access_token, refresh_token, with_causes};
 
 const CLIENTS: usize = 2;
 const SUBJECTS: usize = 3;
@@ -390,7 +390,7 @@ fn follow<O: Opener + Default>(sequences: u32) -> Tested {
         one_run(&bed, &auditor.borrow(), number.get(), steps)
     };
     let run =
-        |steps: Vec<Step>| one(&steps).map_err(|error| TestCaseError::fail(error.to_string()));
+        |steps: Vec<Step>| one(&steps).map_err(|error| TestCaseError::fail(with_causes(&*error)));
     let config = Config { cases: sequences, failure_persistence: None, ..Config::default() };
     TestRunner::new(config).run(&prop::collection::vec(step(), 1..40), run)?;
     Ok(())

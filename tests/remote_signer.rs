@@ -29,7 +29,7 @@ use mintage::root_key::RootKey;
 use mintage::store::{MemoryStore, PairPolicy, Store, Ticket};
 use mintage::time::{ManualClock, Timestamp};
 use ring::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
-use support::{ISSUER, START, TempDir, Tested, access_token, block_on, refresh_token};
+use support::{ISSUER, START, Tested, access_token, block_on, refresh_token};
 
 /// A signer whose every answer is given by the test.
 #[derive(Clone, Default)]
@@ -523,7 +523,7 @@ fn clients_get_their_own_tokens_and_reused_ones_are_signed_again() -> Tested {
 
 #[test]
 fn a_remote_key_needs_its_signer_at_every_open_while_it_signs() -> Tested {
-    let dir = TempDir::new();
+    let dir = tempfile::tempdir()?;
     let desk = Desk::that(signs);
     let open = |key: Option<SigningKey>| {
         let builder = builder();

@@ -43,8 +43,10 @@ const RECORD_LEN: u64 = 128;
 /// How often the checkpoint is hardened and rid of expired regions.
 const HARDEN_EVERY: Duration = Duration::from_secs(5);
 const REGIONS_DROPPED_MAX: usize = 16;
-/// How long the follower waits after the checkpoint failed.
+/// How long the follower waits before it begins the checkpoint again, from the second failure on;
+/// twice as long after each further one.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// The row of an access token and the position of its record, if the checkpoint has it.
 pub(crate) type Answer = Result<Option<(TokenRow, Lsn)>, StoreError>;
@@ -224,7 +226,34 @@ pub(crate) struct Follower {
     /// over since.
     pub(crate) is_all_resident: bool,
     pub(crate) waiting: Vec<ColdRead>,
-    pub(crate) lost_at: Option<Instant>,
+    pub(crate) lost: Option<Lost>,
+}
+
+/// When the checkpoint was last given up, and how long it is left alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Lost {
+    at: Instant,
+    retry_after: Duration,
+}
+
+impl Lost {
+    pub(crate) fn first() -> Lost {
+        Lost { at: Instant::now(), retry_after: RETRY_AFTER }
+    }
+
+    fn again(self) -> Lost {
+        let retry_after = retry_after(self.retry_after, self.at.elapsed());
+        Lost { at: Instant::now(), retry_after }
+    }
+
+    fn is_over(self) -> bool {
+        self.at.elapsed() >= self.retry_after
+    }
+}
+
+/// How long a checkpoint is left alone that lasted so long.
+fn retry_after(before: Duration, lasted: Duration) -> Duration {
+    if lasted < before * 2 { (before * 2).min(RETRY_AFTER_MAX) } else { RETRY_AFTER }
 }
 
 impl Follower {
@@ -236,6 +265,9 @@ impl Follower {
         let mut hardened = Instant::now();
         loop {
             let stopping = self.state.is_stopping.load(Ordering::SeqCst);
+            if self.table.is_none() && self.lost.is_none_or(Lost::is_over) {
+                self.begin_again();
+            }
             let begun = Instant::now();
             let step = self.step();
             let took = begun.elapsed();
@@ -277,6 +309,9 @@ impl Follower {
     /// How long to leave the processor to others after a step that took so long. A read or a wake-up
     /// ends it.
     fn rest(&self, took: Duration) -> Option<Duration> {
+        if self.table.is_none() {
+            return Some(IDLE);
+        }
         let behind = self.log.published().0.saturating_sub(self.state.applied().0);
         let of_segment = self.log.segment_len() as u64 / RECORD_LEN;
         let behind_max = BEHIND_SEGMENTS_MAX * of_segment;
@@ -293,9 +328,7 @@ impl Follower {
     /// Applies the next part of what is published, and what was swept; `false` if there is none.
     fn step(&mut self) -> Result<bool, CheckpointError> {
         let published = self.log.published();
-        let Some(table) = &mut self.table else {
-            return Err(CheckpointError::Damaged("it could not be opened"));
-        };
+        let Some(table) = &mut self.table else { return Ok(false) };
         let mut gone: Vec<Record> = self.gone.try_iter().take(GONE_STEP_MAX).collect();
         self.has_more_gone = gone.len() == GONE_STEP_MAX;
         if let Some(mark) = gone.iter().filter_map(dead_by).max()
@@ -368,18 +401,22 @@ impl Follower {
         }
     }
 
-    /// Everything the table held is in the log or dead: begins again from there.
+    /// Gives the table up: everything it held is in the log or dead.
     fn lose(&mut self, error: &CheckpointError) {
         self.state.note_error(unusable(error));
         self.state.applied.store(0, Ordering::SeqCst);
         self.state.is_whole.store(false, Ordering::SeqCst);
-        let is_stopping = self.state.is_stopping.load(Ordering::SeqCst);
-        if !is_stopping && self.lost_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
-            // Being stopped cuts the wait short.
-            let _ = self.wakes.recv_timeout(RETRY_AFTER);
-        }
-        self.lost_at = Some(Instant::now());
         self.table = None;
+        let before = self.lost;
+        self.lost = Some(before.map_or_else(Lost::first, Lost::again));
+        let is_soon = before.is_some_and(|before| !before.is_over());
+        if !is_soon || self.state.is_stopping.load(Ordering::SeqCst) {
+            self.begin_again();
+        }
+    }
+
+    /// Begins a new table, from the start of the log.
+    fn begin_again(&mut self) {
         // The reader first: what the cleaner moves out of an older segment meanwhile counts too.
         self.reader = (self.new_reader)();
         self.whole_from = self.log.published();
@@ -392,7 +429,7 @@ impl Follower {
             Ok(table) => self.table = Some(table),
             Err(error) => {
                 self.state.note_error(unusable(&error));
-                self.waiting.retain(|read| read.since.elapsed() < READ_WAIT_MAX);
+                self.lost = Some(self.lost.map_or_else(Lost::first, Lost::again));
             }
         }
     }
@@ -441,5 +478,23 @@ fn unusable(error: &CheckpointError) -> StoreError {
         doing: "use the checkpoint, which is being rebuilt from the log, in",
         path: "sled".into(),
         error: Arc::new(std::io::Error::other(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failed table leaves memory behind: under a fault that stays there is one a minute.
+    #[test]
+    fn a_checkpoint_that_keeps_failing_is_begun_ever_more_seldom() {
+        let mut waits = vec![RETRY_AFTER];
+        for _ in 0..8 {
+            let before = waits[waits.len() - 1];
+            waits.push(retry_after(before, before));
+        }
+        let secs: Vec<u64> = waits.iter().map(Duration::as_secs).collect();
+        assert_eq!(secs, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(retry_after(RETRY_AFTER_MAX, RETRY_AFTER_MAX * 2), RETRY_AFTER);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checkpoint::CheckpointHome;
 use super::core::{Core, Journal, Opened};
 use super::durable::Inner;
-use super::follower::{ColdRead, Follower, FollowerHandle, FollowerState, READS_MAX};
+use super::follower::{ColdRead, Follower, FollowerHandle, FollowerState, Lost, READS_MAX};
 use super::high_water::HighWater;
 use super::keeper::{Keeper, make_segment};
 use super::ledger;
@@ -21,7 +21,7 @@ use crate::entropy::random;
 use crate::root_key::{RootKey, RootKeyError};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::channel::{Receiver, Sender, bounded};
-use crate::sync::{Instant, Mutex, PoisonError, planted, thread};
+use crate::sync::{Mutex, PoisonError, planted, thread};
 use crate::time::{Reading, Timestamp};
 
 const KEY_LABEL: &str = "mintage store key";
@@ -205,7 +205,7 @@ impl Opening<'_> {
         let tail = Follower {
             log: Arc::clone(&log),
             home: self.home,
-            lost_at: table.is_none().then(Instant::now),
+            lost: table.is_none().then(Lost::first),
             table,
             is_all_resident: is_rebuilt,
             reader,

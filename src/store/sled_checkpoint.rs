@@ -1,13 +1,16 @@
 //! sled 0.34.7 as the checkpoint; nothing else names it. It is contained: one tree, one thread of
 //! its own, small values, its own flusher off, leftovers removed before it is opened, panics caught,
-//! and not waited for without end: after a failed write it may wait for itself for ever.
+//! not waited for without end, and left as it is once a call failed: sled then loses a place in its
+//! buffer now and then, and waits for it for ever when it is flushed or dropped, under a lock that
+//! every table of the process needs. What is left behind (the cache, a file handle) is bounded by
+//! beginning a new table only where a file can be written, and seldom.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,9 @@ use super::checkpoint::{Change, Checkpoint, CheckpointError, CheckpointHome, Key
 
 /// Bytes of sled's page cache; its real memory is a small multiple.
 const CACHE_LEN: u64 = 16 * 1024 * 1024;
+
+/// Bytes that a disk must take before a new table is begun on it.
+const ROOM_LEN: usize = 1024 * 1024;
 
 /// How long opening waits for the lock of the table, and between two tries.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -59,6 +65,9 @@ impl SledHome {
 impl CheckpointHome for SledHome {
     fn open(&self) -> Result<Box<dyn Checkpoint>, CheckpointError> {
         let newest = self.newest().map_err(engine)?;
+        if newest.is_none() {
+            find_room(&self.path).map_err(engine)?;
+        }
         let number = newest.unwrap_or_else(|| self.next.load(Ordering::SeqCst));
         self.next.fetch_max(number.saturating_add(1), Ordering::SeqCst);
         let path = self.path.join(number.to_string());
@@ -77,12 +86,20 @@ impl CheckpointHome for SledHome {
                 opened => break opened?,
             }
         };
-        Ok(Box::new(SledCheckpoint { engine, db: Some(db), path }))
+        Ok(Box::new(SledCheckpoint {
+            engine,
+            db: Some(db),
+            path,
+            has_failed: AtomicBool::new(false),
+        }))
     }
 
     fn destroy(&self) -> Result<(), CheckpointError> {
         if let Ok(Some(newest)) = self.newest() {
             self.next.fetch_max(newest.saturating_add(1), Ordering::SeqCst);
+            // One that was left as it is still has its file open, which would keep its room.
+            let file = self.path.join(newest.to_string()).join("db");
+            let _ = File::options().write(true).open(file).and_then(|file| file.set_len(0));
         }
         let removed = match fs::remove_dir_all(&self.path) {
             // Something else has its name.
@@ -96,6 +113,15 @@ impl CheckpointHome for SledHome {
             _ => Ok(()),
         }
     }
+}
+
+fn find_room(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    let at = path.join("room");
+    let mut file = File::create(&at)?;
+    let written = file.write_all(&vec![0; ROOM_LEN]).and_then(|()| file.sync_data());
+    fs::remove_file(&at)?;
+    written
 }
 
 /// A leftover of an interrupted snapshot makes sled refuse to open, though it was never
@@ -157,6 +183,8 @@ struct SledCheckpoint {
     /// Always there until it is dropped.
     db: Option<sled::Db>,
     path: PathBuf,
+    /// Whether a call to it failed.
+    has_failed: AtomicBool,
 }
 
 impl SledCheckpoint {
@@ -165,9 +193,11 @@ impl SledCheckpoint {
         call: impl FnOnce(&sled::Db) -> sled::Result<T> + Send + 'static,
     ) -> Result<T, CheckpointError> {
         let db = self.db.clone();
-        self.engine.ask(ANSWER_WAIT_MAX, move || {
+        let answer = self.engine.ask(ANSWER_WAIT_MAX, move || {
             call(db.as_ref().ok_or_else(|| sled::Error::Unsupported("it was closed".to_owned()))?)
-        })
+        });
+        self.has_failed.fetch_or(answer.is_err(), Ordering::SeqCst);
+        answer
     }
 }
 
@@ -175,6 +205,10 @@ impl Drop for SledCheckpoint {
     /// sled writes and syncs while it is dropped, and panics where that fails.
     fn drop(&mut self) {
         let db = self.db.take();
+        if self.has_failed.load(Ordering::SeqCst) {
+            std::mem::forget(db);
+            return;
+        }
         let _ = self.engine.ask(ANSWER_WAIT_MAX, move || {
             drop(db);
             Ok(())
@@ -258,6 +292,25 @@ fn is_locked(error: &CheckpointError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What sled cannot put into its pages it writes to files of their own. When that fails it keeps
+    /// a place in its buffer for ever, and to drop the table waits for that place.
+    #[test]
+    fn a_table_whose_write_failed_holds_nobody_up() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let home = |name: &str| SledHome::new(dir.path().join(name));
+        let large = |key: u8| vec![(vec![key], Some(vec![key; 400 * 1024]))];
+        let mut failed = home("failed").open().map_err(|error| format!("{error:?}"))?;
+        fs::remove_dir_all(dir.path().join("failed").join("1").join("blobs"))?;
+        assert!(failed.write(large(1)).is_err());
+        let begun = Instant::now();
+        drop(failed);
+        let mut other = home("other").open().map_err(|error| format!("{error:?}"))?;
+        other.write(large(2)).map_err(|error| format!("{error:?}"))?;
+        drop(other);
+        assert!(begun.elapsed() < ANSWER_WAIT_MAX / 2, "{:?}", begun.elapsed());
+        Ok(())
+    }
 
     #[test]
     fn an_engine_that_never_answers_or_panics_is_an_error() -> io::Result<()> {

@@ -25,47 +25,31 @@ use mintage::time::{Clock, ManualClock, Timestamp};
 pub const START: u64 = 1_800_000_000;
 pub const LIFETIME: u64 = 3_600;
 
-/// A directory that is removed when the value is dropped.
-pub struct TempDir(PathBuf);
+/// An empty directory of a name that nothing had, removed when the value is dropped.
+pub struct TempDir(tempfile::TempDir);
 
 impl TempDir {
     pub fn new(name: &str) -> TempDir {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("mintage-{name}-{}-{n}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        TempDir(dir)
+        TempDir::within(&std::env::temp_dir(), name).unwrap()
     }
 
-    /// One that is there already, on the fastest disk there is: in memory, where that can be had.
+    /// One on the fastest disk there is: in memory, where that can be had.
     pub fn fast(name: &str) -> TempDir {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mintage-{name}-{}-{n}", std::process::id());
-        let memory = Path::new("/dev/shm").join(&name);
-        let _ = std::fs::remove_dir_all(&memory);
-        if std::fs::create_dir(&memory).is_ok() {
-            return TempDir(memory);
-        }
-        let dir = std::env::temp_dir().join(&name);
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        TempDir(dir)
+        TempDir::within(Path::new("/dev/shm"), name).unwrap_or_else(|_| TempDir::new(name))
+    }
+
+    fn within(parent: &Path, name: &str) -> std::io::Result<TempDir> {
+        let name = format!("mintage-{name}-");
+        Ok(TempDir(tempfile::Builder::new().prefix(&name).tempdir_in(parent)?))
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     /// Leaves the directory there for somebody to look at.
     pub fn keep(self) -> PathBuf {
-        std::mem::take(&mut std::mem::ManuallyDrop::new(self).0)
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.keep()
     }
 }
 

@@ -4,9 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses the part that it needs")]
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use mintage::authority::{
     Authority, Builder, Caller, Client, GrantType, Issue, Issued, OpenError, TokenFormat,
@@ -63,36 +61,14 @@ impl Opener for Memory {
     }
 }
 
-/// A directory that is removed with the value.
-pub struct TempDir(PathBuf);
-
-impl TempDir {
-    pub fn new() -> TempDir {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mintage-authority-{}-{number}", std::process::id());
-        TempDir(std::env::temp_dir().join(name))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The durable store in a directory of its own.
 pub struct Durable {
-    pub dir: TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Default for Durable {
     fn default() -> Durable {
-        Durable { dir: TempDir::new() }
+        Durable { dir: tempfile::tempdir().expect("a directory for the test") }
     }
 }
 
@@ -110,8 +86,9 @@ impl Opener for Durable {
 
 /// An authority with its clock, which can be closed and opened again.
 pub struct Bed<O: Opener> {
-    opener: O,
+    // Dropped before the directory that it is in.
     authority: Option<Authority<O::Store>>,
+    opener: O,
     settings: fn(Builder) -> Builder,
     seed: u64,
     pub root: RootKey,
@@ -205,6 +182,14 @@ impl<O: Opener> Bed<O> {
 
     pub fn is_active(&self, token: &str, auditor: &Caller) -> Result<bool, Box<dyn Error>> {
         Ok(self.authority().introspect(token, auditor).wait()?.is_active())
+    }
+}
+
+/// An error with what caused it.
+pub fn with_causes(error: &dyn Error) -> String {
+    match error.source() {
+        None => error.to_string(),
+        Some(cause) => format!("{error}: {}", with_causes(cause)),
     }
 }
 
