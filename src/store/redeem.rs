@@ -20,16 +20,9 @@ impl<J: Journal> Core<J> {
         // Under the lock: a clock that was read long ago must not seem to stand before the redeem
         // that this one is a retry of.
         let now = self.now(redeem.now);
-        if planted!(RedeemedOutsideTheLock) {
-            let is_current = guard.families.get(&redeem.family).is_some_and(|entry| {
-                let row = &entry.state.now;
-                row.generation == redeem.generation && row.is_refreshable(now)
-            });
+        if planted!(RedeemedOutsideTheLock) && self.planted_is_current(&guard, redeem, now) {
             drop(guard);
-            guard = self.shard_mut(redeem.family);
-            if is_current {
-                return self.spend(&mut guard, redeem, now);
-            }
+            return self.spend(&mut self.shard_mut(redeem.family), redeem, now);
         }
         let shard = &mut *guard;
         let answer = |outcome| Ok(Ticket::ready(Ok(Outcome::Redeem(outcome))));
@@ -71,6 +64,13 @@ impl<J: Journal> Core<J> {
             return self.attached(entry.state.lsn, outcome);
         }
         self.kill_family(shard, redeem.family, Outcome::Redeem(RedeemOutcome::Replayed))
+    }
+
+    fn planted_is_current(&self, shard: &Shard, redeem: &Redeem, now: Timestamp) -> bool {
+        shard.families.get(&redeem.family).is_some_and(|entry| {
+            let row = &entry.state.now;
+            row.generation == redeem.generation && row.is_refreshable(now)
+        })
     }
 
     /// The token in force was presented: its successor takes its place, or, for a fixed one, an
