@@ -9,7 +9,9 @@ use mintage::store::{
     RedeemOutcome, Store, Target, Verb,
 };
 use mintage::time::{Clock, ManualClock, Timestamp};
-use store_support::{Bench, LIFETIME, TempDir, clock, durable, memory, pair, wait};
+use store_support::{
+    Bench, LIFETIME, Refresh, TempDir, clock, durable, fresh_digest, memory, pair, wait,
+};
 
 /// Runs a law on a store in memory and on one on disk.
 macro_rules! laws {
@@ -43,6 +45,7 @@ laws! {
     a_redeemed_token_is_spent
     a_retry_gets_the_same_mint
     a_replay_kills_the_family
+    a_secret_that_was_never_given_is_no_retry
     a_retry_with_another_request_changes_nothing
     the_retry_rule_ends_at_the_second_it_says
     what_is_no_generation_yet_is_no_replay
@@ -207,6 +210,18 @@ fn a_replay_kills_the_family(bench: &Bench<'_, impl Store>) {
         assert!(!bench.is_redeemable(last), "{how}");
         assert!(!bench.is_live(access) && !bench.is_live(tokens.access), "{how}");
         assert!(matches!(bench.redeem(last).0, RedeemOutcome::Dead), "{how}");
+    }
+}
+
+fn a_secret_that_was_never_given_is_no_retry(bench: &Bench<'_, impl Store>) {
+    for generation in [1, 2] {
+        let first = bench.issue(&pair("reports", "user-1")).refresh.unwrap();
+        let (_, access, second) = bench.redeem(first);
+        let forged = Refresh { generation, digest: fresh_digest(), ..first };
+        assert_eq!((first.generation, second.generation), (1, 2));
+        assert!(!bench.is_redeemable(forged));
+        assert!(matches!(bench.redeem(forged).0, RedeemOutcome::Replayed), "{generation}");
+        assert!(!bench.is_redeemable(second) && !bench.is_live(access));
     }
 }
 

@@ -229,26 +229,40 @@ impl Ledger {
         clock: &ManualClock,
         name: &str,
     ) -> Result<(), StoreError> {
-        let bench = Bench { store, clock };
         loop {
-            let admission = store.admission();
-            let here = pair("reports", name);
-            let (verb, tokens) = bench.issue_verb(&here, PairPolicy::Unlimited, true, admission);
-            let op = self.begin_issue(name, &tokens, admission, self.now + LIFETIME, clock);
-            let ticket = store.apply(verb);
-            self.checker.decided(op, store.admission());
-            match ticket.wait() {
-                Err(StoreError::Busy) => {
-                    self.end(name, &|_| Err(StoreError::Busy));
-                    std::thread::yield_now();
-                }
-                Err(error) => return Err(error),
-                Ok(outcome) => {
-                    self.end(name, &|_| Ok(outcome.clone()));
-                    return Ok(());
-                }
+            match self.try_issue(store, clock, name) {
+                Err(StoreError::Busy) => std::thread::yield_now(),
+                answer => return answer,
             }
         }
+    }
+
+    /// Asks for a login once, here and not in a child.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn try_issue(
+        &mut self,
+        store: &DurableStore,
+        clock: &ManualClock,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let bench = Bench { store, clock };
+        let admission = store.admission();
+        let here = pair("reports", name);
+        let (verb, tokens) = bench.issue_verb(&here, PairPolicy::Unlimited, true, admission);
+        let op = self.begin_issue(name, &tokens, admission, self.now + LIFETIME, clock);
+        let ticket = store.apply(verb);
+        self.checker.decided(op, store.admission());
+        match ticket.wait() {
+            Err(StoreError::Busy) => self.end(name, &|_| Err(StoreError::Busy)),
+            Err(error) => return Err(error),
+            Ok(outcome) => {
+                self.end(name, &|_| Ok(outcome.clone()));
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy)
     }
 
     /// Redeems `at`, here and not in a child; `at` may be spent.
@@ -258,22 +272,44 @@ impl Ledger {
         clock: &ManualClock,
         at: Spot,
     ) -> Result<(), StoreError> {
-        let bench = Bench { store, clock };
-        let refresh = self.checker.refresh(at);
         loop {
-            let arrival = store.admission();
-            let (verb, access, next) = bench.redeem_verb(refresh, RETRY_SECS, arrival);
-            let expires_at = self.now + LIFETIME;
-            let op = self.checker.begin_redeem(at, arrival, next, access, expires_at, clock);
-            let answer = store.apply(verb).wait();
-            self.checker.decided(op, store.admission());
-            self.checker.end_redeem(op, at, RETRY_SECS, &answer, clock);
-            match answer {
+            match self.try_redeem_at(store, clock, at) {
                 Err(StoreError::Busy) => std::thread::yield_now(),
-                Err(error) => return Err(error),
-                Ok(_) => return Ok(()),
+                answer => return answer,
             }
         }
+    }
+
+    fn try_redeem_at(
+        &mut self,
+        store: &DurableStore,
+        clock: &ManualClock,
+        at: Spot,
+    ) -> Result<(), StoreError> {
+        let bench = Bench { store, clock };
+        let refresh = self.checker.refresh(at);
+        let arrival = store.admission();
+        let (verb, access, next) = bench.redeem_verb(refresh, RETRY_SECS, arrival);
+        let expires_at = self.now + LIFETIME;
+        let op = self.checker.begin_redeem(at, arrival, next, access, expires_at, clock);
+        let answer = store.apply(verb).wait();
+        self.checker.decided(op, store.admission());
+        self.checker.end_redeem(op, at, RETRY_SECS, &answer, clock);
+        answer.map(drop)
+    }
+
+    /// Asks once to redeem what is in force of a login, here and not in a child.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn try_redeem(
+        &mut self,
+        store: &DurableStore,
+        clock: &ManualClock,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let (at, ..) = self.checker.in_force(self.logins[name].family).unwrap();
+        self.try_redeem_at(store, clock, at)
     }
 
     /// Redeems what is in force of a login, here and not in a child.
