@@ -16,7 +16,7 @@ use mintage::store::{
 use mintage::time::ManualClock;
 
 use super::child::{Ended, access_of, access_text, digest_of, hex};
-use crate::store_support::checker::{Checker, Op, Spot};
+use crate::store_support::checker::{Arrival, Checker, Op, Spot};
 use crate::store_support::sim::Random;
 use crate::store_support::{Access, Bench, LIFETIME, Refresh, START, Tokens, pair};
 
@@ -171,7 +171,8 @@ impl Ledger {
                 let next = Refresh { generation, digest, ..self.checker.refresh(at) };
                 let expires_at = number(expires_at);
                 let access = access_of(access);
-                let op = self.checker.begin_redeem(at, seq, next, access, expires_at, &clock);
+                let arrival = Arrival::elsewhere(seq);
+                let op = self.checker.begin_redeem(at, arrival, next, access, expires_at, &clock);
                 login.asked = Some(Asked::Redeem(op, at));
             }
             ("K" | "T", target) => {
@@ -288,8 +289,8 @@ impl Ledger {
     ) -> Result<(), StoreError> {
         let bench = Bench { store, clock };
         let refresh = self.checker.refresh(at);
-        let arrival = store.admission();
-        let (verb, access, next) = bench.redeem_verb(refresh, RETRY_SECS, arrival);
+        let arrival = self.checker.arrival(store);
+        let (verb, access, next) = bench.redeem_verb(refresh, RETRY_SECS, arrival.seq);
         let expires_at = self.now + LIFETIME;
         let op = self.checker.begin_redeem(at, arrival, next, access, expires_at, clock);
         let answer = store.apply(verb).wait();

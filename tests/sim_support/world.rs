@@ -7,8 +7,8 @@ use mintage::entropy::SeededEntropy;
 use mintage::locator::{Digest, Locator};
 use mintage::scope::Scope;
 use mintage::store::{
-    AccessBirth, DurableOptions, DurableStore, Issue, Near, Outcome, Pair, PairPolicy, Put, Redeem,
-    RefreshBirth, Revoke, Store, StoreError, Target, Ticket, Verb,
+    AccessBirth, DurableOptions, DurableStore, Find, Issue, Near, Outcome, Pair, PairPolicy, Put,
+    Redeem, RefreshBirth, Revoke, Store, StoreError, Target, Ticket, Verb,
 };
 use mintage::time::{Clock, ManualClock, Timestamp};
 
@@ -292,7 +292,7 @@ impl World {
             }
         }
         let is_well = !self.weather.closes && !self.storage.is_dead() && !store.stats().read_only;
-        if is_well && self.random.one_in(2) && settle(store) {
+        if is_well && self.random.one_in(2) && settle(store, &self.clock) {
             self.storage.set_fault(None);
             self.audit(store);
         }
@@ -336,8 +336,15 @@ impl World {
     }
 }
 
-/// Whether everything that was decided so far is published.
-fn settle(store: &DurableStore) -> bool {
+/// Whether everything that was asked for so far is decided and published. A revocation whose ticket
+/// was dropped is decided where tokens are read that are out of memory, in the order of the questions.
+fn settle(store: &DurableStore, clock: &ManualClock) -> bool {
+    let bucket = u32::try_from(clock.read().unix.0 / 60).unwrap();
+    let locator = Locator { class: 6, bucket, id: 0 };
+    let nowhere = Find::Access { locator, digest: Digest([0; 16]), used: false };
+    if wait(store.find(nowhere, clock.read())).is_err() {
+        return false;
+    }
     let put = Put {
         kind: 1,
         name: Arc::from("last"),
@@ -537,7 +544,7 @@ impl Client {
             let of = spots.iter().filter(|spot| spot.family == at.family);
             at = of.copied().max_by_key(|spot| spot.generation).unwrap();
         }
-        let arrival = shared.checker.admission(&shared.store);
+        let arrival = shared.checker.arrival(&shared.store);
         let refresh = shared.checker.refresh(at);
         let (birth, access) = self.access(refresh.family);
         let digest = self.digest();
@@ -549,7 +556,7 @@ impl Client {
             family: refresh.family,
             generation: refresh.generation,
             digest: refresh.digest,
-            arrival,
+            arrival: arrival.seq,
             was_in_force: false,
             now: shared.clock.read(),
             retry_secs_max: cap,

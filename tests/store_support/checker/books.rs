@@ -48,6 +48,7 @@ impl Born {
 pub(super) struct Attempt {
     pub(super) op: u64,
     pub(super) began: u64,
+    pub(super) arrived: u64,
     pub(super) is_decided: bool,
     pub(super) redeemed_from: u64,
     pub(super) state: Born,

@@ -42,6 +42,20 @@ pub struct Op {
     unix: u64,
 }
 
+/// When a redeem arrived: the store's number, read after that moment of the checker's.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub seq: Seq,
+    pub(crate) at: u64,
+}
+
+impl Arrival {
+    /// One that was noted elsewhere: nothing is known to have happened before it.
+    pub fn elsewhere(seq: Seq) -> Arrival {
+        Arrival { seq, at: 0 }
+    }
+}
+
 /// A refresh token in the checker's books: family and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spot {
@@ -79,6 +93,11 @@ impl Checker {
         assert!(seq >= before, "the counter went back from {before} to {seq}");
         self.state().saw(seq);
         Seq(seq)
+    }
+
+    pub fn arrival(&self, store: &impl Store) -> Arrival {
+        let at = self.state().tick();
+        Arrival { seq: self.admission(store), at }
     }
 
     /// Every family that is known to be there and has a refresh token; dead ones too.

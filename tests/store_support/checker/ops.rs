@@ -9,7 +9,7 @@ use super::super::{Access, Refresh, Tokens};
 use super::books::{
     Attempt, Born, Credential, Family, Generation, Kill, Stamp, State, Token, kind_of, room,
 };
-use super::{Checker, Op, Spot};
+use super::{Arrival, Checker, Op, Spot};
 
 impl Checker {
     pub fn begin_issue(
@@ -144,7 +144,7 @@ impl Checker {
     pub fn begin_redeem(
         &self,
         at: Spot,
-        arrival: Seq,
+        arrival: Arrival,
         next: Refresh,
         access: Access,
         expires_at: u64,
@@ -154,9 +154,9 @@ impl Checker {
         let state = &mut *state;
         let op = state.op(clock.read().unix.0);
         let token = state.tokens.len();
-        state.note(&("redeem", at, token, arrival));
+        state.note(&("redeem", at, token, arrival.seq));
         let family = &mut state.families[at.family];
-        let admission = family.admission.min(arrival.0);
+        let admission = family.admission.min(arrival.seq.0);
         if at.generation > 0 {
             // Presenting a token is a use of it.
             let used = &mut family.generations[at.generation].use_began;
@@ -173,6 +173,7 @@ impl Checker {
         generation.attempts.push(Attempt {
             op: op.id,
             began: op.began,
+            arrived: arrival.at,
             is_decided: false,
             redeemed_from: op.unix,
             state: Born::Perhaps,
@@ -224,13 +225,17 @@ impl Checker {
                     Token { .. } => false,
                 });
                 let winner = winner.expect("a retry gives what nobody asked for");
+                let mine = attempts(state).into_iter().find(|a| a.op == op.id).unwrap();
                 assert!(!state.family_is_dead(at.family, op.began), "a retry in a dead family");
                 state.lost(at, op.id);
                 state.won(at, winner);
                 let next = Spot { generation: at.generation + 1, ..at };
                 assert!(!state.is_spent(next, op.began), "a spent generation was retried");
                 let used = state.families[at.family].generations[next.generation].used;
-                assert!(used.is_none_or(|used| used > op.began), "a replay was given an answer");
+                assert!(
+                    used.is_none_or(|used| used > mine.arrived),
+                    "a replay was given an answer"
+                );
                 state.forget_op(op.id);
             }
             Ok(Outcome::Redeem(RedeemOutcome::Replayed)) => {
