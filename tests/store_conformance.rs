@@ -58,6 +58,7 @@ laws! {
     one_grant_per_pair_under_concurrency
     concurrent_redeems_have_one_winner
     listings_page_in_a_stable_order
+    uses_and_redeems_are_counted
     the_feed_is_gap_free_and_resumable
     documents_are_put_replaced_and_removed
     the_sweep_takes_what_is_dead_and_nothing_else
@@ -528,6 +529,25 @@ fn listings_page_in_a_stable_order(bench: &Bench<'_, impl Store>) {
     bench.revoke(Target::Subject(subject.clone()));
     let page = wait(bench.store.list(Listing::OfSubject(subject), None, 100)).unwrap();
     assert!(page.grants.is_empty() && page.next.is_none());
+}
+
+fn uses_and_redeems_are_counted(bench: &Bench<'_, impl Store>) {
+    let here = pair("reports", "user-1");
+    let tokens = bench.issue(&here);
+    let counted = || {
+        let page = wait(bench.store.list(Listing::OfSubject(here.subject.clone()), None, 2));
+        let [row] = &page.unwrap().grants[..] else { panic!("one login is one row") };
+        (row.use_count, row.last_used_at)
+    };
+    let begun = bench.clock.read().unix;
+    let (before, _) = counted();
+    bench.clock.advance(5);
+    assert!(bench.use_token(tokens.access) && bench.use_token(tokens.access));
+    assert!(bench.is_live(tokens.access));
+    assert_eq!(counted(), (before + 2, Timestamp(begun.0 + 5)));
+    bench.clock.advance(5);
+    bench.redeem(tokens.refresh.unwrap());
+    assert_eq!(counted(), (before + 3, Timestamp(begun.0 + 10)));
 }
 
 fn the_feed_is_gap_free_and_resumable(bench: &Bench<'_, impl Store>) {
