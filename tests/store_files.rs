@@ -12,6 +12,7 @@ use mintage::store::{
     MemoryCheckpointHome, PairPolicy, RedeemOutcome, Revoke, Stats, Store, StoreError, Target,
     Verb,
 };
+use mintage::time::Clock as _;
 use store_support::sim::{Call, Fault, SimStorage};
 use store_support::{
     Access, Bench, LIFETIME, Refresh, TempDir, clock, copy_dir, durable, options, pair, root,
@@ -633,4 +634,47 @@ fn a_segment_damaged_while_the_store_is_open_is_never_dropped() {
     let error = store.stats().last_error;
     assert!(matches!(error, Some(StoreError::Corrupt { .. } | StoreError::Io { .. })), "{error:?}");
     assert!(storage.names().contains(&name), "a segment that could not be read was dropped");
+}
+
+/// A kill that never reached the disk takes nothing with it: the login is as it was after the next
+/// open, with the checkpoint and without it.
+#[test]
+fn a_kill_that_was_never_written_ends_nothing_for_good() {
+    for keeps_checkpoint in [true, false] {
+        let clock = clock();
+        let storage = SimStorage::new();
+        let home = MemoryCheckpointHome::default();
+        let open = || {
+            let (storage, home) = (Arc::new(storage.clone()), Arc::new(home.clone()));
+            DurableStore::open_on(storage, home, &root(), options(&clock)).unwrap()
+        };
+        let store = open();
+        let bench = Bench { store: &store, clock: &clock };
+        let here = pair("reports", "user-1");
+        let (_, tokens) = bench.try_issue(&here, PairPolicy::Replace, true).unwrap();
+        let refresh = tokens.refresh.unwrap();
+        while store.stats().checkpointed < store.stats().durable {
+            std::thread::yield_now();
+        }
+        let call = Call::Write;
+        let kind = std::io::ErrorKind::Other;
+        storage.set_fault(Some(Fault { call, nth: 1, for_good: true, kind, short: false }));
+        let now = clock.read();
+        let revoke = Revoke { target: Target::Family(tokens.family), now };
+        assert!(store.apply(Verb::Revoke(revoke)).wait().is_err());
+        assert!(bench.try_issue(&here, PairPolicy::Replace, true).is_err());
+        clock.advance(400);
+        for _ in 0..64 {
+            store.sweep(clock.read()).unwrap();
+        }
+        assert!(store.close().is_err());
+        storage.set_fault(None);
+        if !keeps_checkpoint {
+            home.destroy().unwrap();
+        }
+        let store = open();
+        let bench = Bench { store: &store, clock: &clock };
+        assert!(bench.is_redeemable(refresh) && bench.is_live(tokens.access), "{keeps_checkpoint}");
+        store.close().unwrap();
+    }
 }

@@ -67,7 +67,7 @@ impl<J: Journal> Core<J> {
             }
         }
         shard.families.values_mut().for_each(|family| family.state.settle(published));
-        let mut empty = Vec::new();
+        let mut empty: HashSet<u64> = HashSet::default();
         for (id, grant) in &mut shard.grants {
             grant.state.settle(published);
             if !gone.is_empty() {
@@ -75,7 +75,13 @@ impl<J: Journal> Core<J> {
             }
             let old = mark >= grant.state.now.created_at.plus(HORIZON_SLACK_SECS);
             if grant.families.is_empty() && grant.state.lsn <= published && old {
-                empty.push(*id);
+                empty.insert(*id);
+            }
+        }
+        if !empty.is_empty() {
+            // A family that was killed has left its grant's list, and its kill may still be lost.
+            for family in shard.families.values() {
+                empty.remove(&family.state.now.grant);
             }
         }
         for id in empty {
