@@ -6,10 +6,11 @@ use std::sync::{Arc, Barrier};
 
 use mintage::authority::{
     AuthorizationRequest, Builder, Caller, Client, Confirmation, Error, GrantType, Issue, Issued,
-    Login, PROOF_SECS, Presented, RefreshPolicy, Scratch, SenderConstraint, Target, TokenFormat,
-    TokenRequest,
+    Login, PROOF_SECS, Presented, RefreshPolicy, Scheme, Scratch, SenderConstraint, Target,
+    TokenFormat, TokenRequest,
 };
 use mintage::codec::jwk::Jwk;
+use mintage::time::Clock as _;
 use ring::digest::{SHA256, digest};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
@@ -29,11 +30,16 @@ laws![
     a_bound_refresh_token_need_not_rotate,
     bound_tokens_stand_after_reopening,
     one_of_many_uses_of_a_proof_wins,
+    a_proof_that_comes_with_nothing_live_takes_no_place,
+    nobody_takes_the_room_of_others,
+    a_proof_is_remembered_while_it_could_be_taken,
 ];
 
 type Boxed = Box<dyn std::error::Error>;
 
 const TOKEN_URL: &str = "https://login.example.com/token";
+/// So many seconds after a restart a proof needs no nonce.
+const KNOWN_AFTER: u64 = 91;
 const API_URL: &str = "https://api.example.com/things";
 
 /// A client's key.
@@ -51,6 +57,11 @@ impl Key {
 
     fn thumbprint(&self) -> String {
         Jwk::parse(self.jwk().to_string().as_bytes()).expect("a key").thumbprint()
+    }
+
+    fn confirmation(&self) -> Result<Confirmation, Boxed> {
+        let thumbprint = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(self.thumbprint())?;
+        Ok(Confirmation::Key(thumbprint.try_into().map_err(|_| "no thumbprint")?))
     }
 
     fn sign(&self, header: &Value, claims: &Value) -> String {
@@ -73,6 +84,13 @@ impl Key {
     /// A caller whose request comes with a fresh proof.
     fn with(&self, caller: &Caller, jti: &str, now: u64) -> Caller {
         let claims = json!({"jti": jti, "htm": "POST", "htu": TOKEN_URL, "iat": now});
+        caller.clone().with_proof(self.prove(&claims), "POST", TOKEN_URL)
+    }
+
+    /// As [`Key::with`], with a nonce of the authority.
+    fn with_nonce(&self, caller: &Caller, jti: &str, now: u64, nonce: &str) -> Caller {
+        let claims =
+            json!({"jti": jti, "htm": "POST", "htu": TOKEN_URL, "iat": now, "nonce": nonce});
         caller.clone().with_proof(self.prove(&claims), "POST", TOKEN_URL)
     }
 
@@ -105,6 +123,10 @@ fn robot<O: Opener>(
 
 fn code_of<T>(refused: Result<T, Error>) -> Option<&'static str> {
     refused.err().map(|error| error.code())
+}
+
+fn now_of<O: Opener>(bed: &Bed<O>) -> u64 {
+    bed.clock.read().unix.0
 }
 
 fn own<O: Opener>(bed: &Bed<O>, caller: &Caller) -> Result<Issued, Error> {
@@ -301,26 +323,22 @@ fn a_lost_answer_is_given_again_to_the_same_key_alone(opener: impl Opener) -> Te
     for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
         let id = format!("{format:?}");
         let (_, caller) = bed.register(draft(&id, format))?;
-        let with = |key: &Key, n: &str| key.with(&caller, &format!("{id}{n}"), START);
-        let issued = log_in(&bed, &id, &with(&key, "1"))?;
+        let with = |bed: &Bed<_>, key: &Key, n: &str| {
+            key.with_nonce(&caller, &format!("{id}{n}"), START, &bed.authority().dpop_nonce())
+        };
+        let issued = log_in(&bed, &id, &with(&bed, &key, "1"))?;
         let token = refresh_token(&issued)?;
-        let one = bed.refresh(&token, &with(&key, "2"))?;
+        let one = bed.refresh(&token, &with(&bed, &key, "2"))?;
         bed.reopen()?;
-        let nonce = bed.authority().dpop_nonce();
-        let claims =
-            json!({"jti": "n", "htm": "POST", "htu": TOKEN_URL, "iat": START, "nonce": nonce});
-        let again = caller.clone().with_proof(key.prove(&claims), "POST", TOKEN_URL);
-        let two = bed.refresh(&token, &again)?;
+        let two = bed.refresh(&token, &with(&bed, &key, "3"))?;
         assert_eq!(
             (&one.access_token, &one.refresh_token),
             (&two.access_token, &two.refresh_token)
         );
-        assert_eq!(code_of(bed.refresh(&token, &with(&other, "4"))), Some("invalid_grant"));
-        let nonce = bed.authority().dpop_nonce();
-        let claims =
-            json!({"jti": "m", "htm": "POST", "htu": TOKEN_URL, "iat": START, "nonce": nonce});
-        let next = caller.clone().with_proof(key.prove(&claims), "POST", TOKEN_URL);
-        assert!(bed.refresh(&refresh_token(&two)?, &next).is_ok(), "nothing was ended");
+        let stolen = bed.refresh(&token, &with(&bed, &other, "4"));
+        assert_eq!(code_of(stolen), Some("invalid_grant"));
+        let next = bed.refresh(&refresh_token(&two)?, &with(&bed, &key, "5"));
+        assert!(next.is_ok(), "nothing was ended");
     }
     Ok(())
 }
@@ -397,6 +415,8 @@ fn nonces_are_given_out_and_demanded(opener: impl Opener) -> Tested {
     };
     let refused = ask("1", None, START).err().ok_or("taken without a nonce")?;
     assert_eq!((refused.code(), refused.status()), ("use_dpop_nonce", 400));
+    let challenge = refused.challenge(Scheme::Bearer).ok_or("no challenge")?;
+    assert_eq!((challenge.status, challenge.scheme), (401, Scheme::Dpop));
     let nonce = refused.dpop_nonce().ok_or("no nonce")?.to_owned();
     assert_eq!(nonce, bed.authority().dpop_nonce());
     assert!(ask("1", Some(&nonce), START).is_ok());
@@ -421,13 +441,126 @@ fn a_proof_that_is_older_than_the_process_needs_a_nonce(opener: impl Opener) -> 
     let mut bed = Bed::new(opener)?;
     let key = Key::new(1);
     let caller = robot(&bed, "robot", |client| client)?;
-    let used = key.with(&caller, "1", START);
-    own(&bed, &used)?;
-    bed.clock.advance(1);
+    let ask = |bed: &Bed<_>, jti: &str, iat: u64| own(bed, &key.with(&caller, jti, iat));
+    // Of now, and as far ahead of the clock as is taken.
+    for (jti, ahead) in [("1", 0), ("2", 30)] {
+        ask(&bed, jti, START + ahead)?;
+    }
+    // In the second of the restart, after it, and with a clock that is put back.
+    for (advance, back) in [(0, 0), (10, 0), (20, 0), (0, 30)] {
+        bed.clock.advance(advance);
+        let now = now_of(&bed) - back;
+        bed.clock.set(now);
+        bed.reopen()?;
+        // What was used is forgotten, and yet good for nothing.
+        for (jti, ahead) in [("1", 0), ("2", 30)] {
+            let again = code_of(ask(&bed, jti, START + ahead));
+            assert_eq!(again, Some("use_dpop_nonce"), "{jti} {advance}");
+        }
+        let nonce = bed.authority().dpop_nonce();
+        own(&bed, &key.with_nonce(&caller, &format!("n{advance}{back}"), now, &nonce))?;
+    }
+    bed.clock.advance(KNOWN_AFTER);
+    ask(&bed, "3", now_of(&bed))?;
+    Ok(())
+}
+
+fn few_proofs(builder: Builder) -> Builder {
+    builder.proofs_max(8)
+}
+
+fn a_proof_that_comes_with_nothing_live_takes_no_place(opener: impl Opener) -> Tested {
+    let mut bed = Bed::with(opener, few_proofs)?;
+    let (key, other) = (Key::new(1), Key::new(2));
+    let robot = robot(&bed, "robot", |client| client)?;
+    let (_, caller) = bed.register(draft("app", TokenFormat::Opaque))?;
+    let (_, jwts) = bed.register(draft("jwts", TokenFormat::Jwt))?;
+    let with = |caller: &Caller, n: u32| key.with(caller, &format!("{n}"), START);
+    let dead = log_in(&bed, "app", &with(&caller, 1))?;
+    let dead_jwt = log_in(&bed, "jwts", &with(&jwts, 2))?;
+    let (opaque, jwt) = (access_token(&dead), access_token(&dead_jwt));
+    for token in [refresh_token(&dead)?, refresh_token(&dead_jwt)?] {
+        bed.authority().revoke(Target::Token(&token)).wait()?;
+    }
     bed.reopen()?;
-    // What was used is forgotten, and yet good for nothing.
-    assert_eq!(code_of(own(&bed, &used)), Some("use_dpop_nonce"));
-    own(&bed, &key.with(&caller, "2", START + 1))?;
+    bed.clock.advance(200);
+    let now = START + 200;
+    let refresh = refresh_token(&dead)?;
+    let code = code(&bed, &request("app"))?;
+    let redeem = |caller: &Caller, verifier: &str| {
+        let request = TokenRequest::code(&code, caller).code_verifier(verifier);
+        bed.authority().token(&request).wait()
+    };
+    let verify = |token: &str, jti: &str| {
+        let proof = key.for_api(token, jti, now);
+        let presented = Presented::dpop(token, &proof, "GET", API_URL);
+        let told = bed.authority().user_info(presented).wait().is_err();
+        told && bed.authority().verify_live(presented).wait().is_err()
+    };
+    for n in 0..20 {
+        let with = |caller: &Caller| key.with(caller, &format!("f{n}"), now);
+        assert_eq!(code_of(bed.refresh(&refresh, &with(&caller))), Some("invalid_grant"));
+        assert_eq!(code_of(redeem(&with(&caller), "wrong")), Some("invalid_grant"));
+        assert_eq!(code_of(redeem(&with(&jwts), VERIFIER)), Some("invalid_grant"));
+        assert!(verify(&opaque, &format!("o{n}")) && verify(&jwt, &format!("j{n}")));
+    }
+    // So all of them are as good as new.
+    redeem(&key.with(&caller, "f0", now), VERIFIER)?;
+    own(&bed, &key.with(&robot, "f1", now))?;
+    own(&bed, &other.with(&robot, "f1", now))?;
+    Ok(())
+}
+
+fn nobody_takes_the_room_of_others(opener: impl Opener) -> Tested {
+    let bed = Bed::with(opener, few_proofs)?;
+    let keys = [1, 2, 3].map(Key::new);
+    let (_, caller) = bed.register(draft("app", TokenFormat::Opaque))?;
+    let mine = log_in(&bed, "app", &keys[0].with(&caller, "1", START))?;
+    let token = access_token(&mine);
+    let mut taken = 1;
+    for n in 0..20 {
+        let proof = keys[0].for_api(&token, &format!("a{n}"), START);
+        let live = bed.authority().verify_live(Presented::dpop(&token, &proof, "GET", API_URL));
+        taken += u32::from(live.wait().is_ok());
+    }
+    assert_eq!(taken, 4, "as many as are left");
+    // Others at the same client, and other clients, are served. It counts whose the proofs are, and
+    // not by how many keys they come.
+    let robots = robot(&bed, "robot", |client| client)?;
+    let asked = keys.iter().map(|key| own(&bed, &key.with(&robots, "r", START)).is_ok());
+    assert_eq!(asked.filter(|given| *given).count(), 2);
+    let to_ben = Issue::to("ben", &mine.client_id).bound_to(keys[1].confirmation()?);
+    let theirs = bed.authority().issue(to_ben);
+    let theirs = access_token(&theirs.wait()?);
+    let proof = keys[1].for_api(&theirs, "b", START);
+    bed.authority().verify_live(Presented::dpop(&theirs, &proof, "GET", API_URL)).wait()?;
+    // Once they are too old to be taken there is room again.
+    bed.clock.advance(91);
+    let proof = keys[0].for_api(&token, "a0", START + 91);
+    bed.authority().verify_live(Presented::dpop(&token, &proof, "GET", API_URL)).wait()?;
+    Ok(())
+}
+
+fn a_proof_is_remembered_while_it_could_be_taken(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let key = Key::new(1);
+    let caller = robot(&bed, "robot", |client| client)?;
+    let ahead = key.with(&caller, "ahead", START + 30);
+    let behind = key.with(&caller, "behind", START - 90);
+    own(&bed, &ahead)?;
+    own(&bed, &behind)?;
+    for step in 0..14 {
+        for used in [&ahead, &behind] {
+            assert_eq!(code_of(own(&bed, used)), Some("invalid_dpop_proof"), "{step}");
+        }
+        own(&bed, &key.with(&caller, &format!("{step}"), now_of(&bed)))?;
+        bed.clock.advance(10);
+    }
+    // Nor does it begin again when the clock is put back.
+    bed.clock.set(START + 80);
+    for used in [&ahead, &behind] {
+        assert_eq!(code_of(own(&bed, used)), Some("invalid_dpop_proof"));
+    }
     Ok(())
 }
 
@@ -437,12 +570,16 @@ fn a_required_constraint_is_required(opener: impl Opener) -> Tested {
     let keyed = robot(&bed, "keyed", |c| c.sender_constraint(SenderConstraint::Key))?;
     let tls = robot(&bed, "tls", |c| c.sender_constraint(SenderConstraint::Certificate))?;
     bed.reopen()?;
+    bed.clock.advance(KNOWN_AFTER);
     assert_eq!(code_of(own(&bed, &keyed)), Some("invalid_dpop_proof"));
     let by_certificate = keyed.clone().with_certificate([1; 32]);
     assert_eq!(code_of(own(&bed, &by_certificate)), Some("invalid_dpop_proof"));
-    own(&bed, &key.with(&keyed, "1", START))?;
+    own(&bed, &key.with(&keyed, "1", START + KNOWN_AFTER))?;
     assert_eq!(code_of(own(&bed, &tls)), Some("invalid_request"));
-    assert_eq!(code_of(own(&bed, &key.with(&tls, "2", START))), Some("invalid_request"));
+    assert_eq!(
+        code_of(own(&bed, &key.with(&tls, "2", START + KNOWN_AFTER))),
+        Some("invalid_request")
+    );
     own(&bed, &tls.with_certificate([1; 32]))?;
     // What the host issues itself, too.
     let issue = |id: &str, sender: Option<Confirmation>| {
@@ -518,10 +655,10 @@ fn bound_tokens_stand_after_reopening(opener: impl Opener) -> Tested {
         let (_, caller) = bed.register(draft(&id, format))?;
         tokens.push(access_token(&log_in(&bed, &id, &key.with(&caller, &id, START))?));
     }
-    bed.clock.advance(1);
     bed.reopen()?;
+    bed.clock.advance(KNOWN_AFTER);
     for (n, token) in tokens.iter().enumerate() {
-        let proof = key.for_api(token, &n.to_string(), START + 1);
+        let proof = key.for_api(token, &n.to_string(), START + KNOWN_AFTER);
         assert!(
             bed.authority()
                 .verify_live(Presented::dpop(token, &proof, "GET", API_URL))
@@ -530,7 +667,7 @@ fn bound_tokens_stand_after_reopening(opener: impl Opener) -> Tested {
         );
         assert!(bed.authority().verify_live(token).wait().is_err());
         bed.authority().revoke(Target::Token(token)).wait()?;
-        let proof = key.for_api(token, &format!("{n}r"), START + 1);
+        let proof = key.for_api(token, &format!("{n}r"), START + KNOWN_AFTER);
         let presented = Presented::dpop(token, &proof, "GET", API_URL);
         assert_eq!(code_of(bed.authority().verify_live(presented).wait()), Some("invalid_token"));
     }

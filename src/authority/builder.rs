@@ -11,13 +11,14 @@ use super::audit::Audit;
 use super::client_auth::{ASSERTION_SECS_MAX, ASSERTIONS_MAX, KeySource, KeyTable, SlowRoom};
 use super::clients::Clients;
 use super::derive::DeriveKeys;
+use super::documents;
 use super::error::OpenError;
 use super::identity::{NoUsers, Users};
 use super::limits::{Limiter, Limits};
 use super::metadata::Endpoints;
 use super::policy::{Approvals, NoApprovals};
 use super::profile::Profile;
-use super::sender::Proofs;
+use super::proofs::{PROOFS_MAX, Proofs};
 use super::signing::SigningKeys;
 use super::web_session::WebSessions;
 use super::{Authority, Inner};
@@ -81,6 +82,7 @@ pub struct Builder {
     endpoints: Option<Endpoints>,
     scopes_supported: Vec<String>,
     dpop_nonces: bool,
+    proofs_max: usize,
     tokens_in_front: bool,
     web_sessions: Option<Arc<dyn WebSessions>>,
     limits: Limits,
@@ -114,6 +116,7 @@ impl Builder {
             endpoints: None,
             scopes_supported: SCOPES_SUPPORTED.map(str::to_owned).to_vec(),
             dpop_nonces: false,
+            proofs_max: PROOFS_MAX,
             tokens_in_front: false,
             web_sessions: None,
             limits: Limits::new(),
@@ -270,9 +273,17 @@ impl Builder {
     }
 
     /// Whether every DPoP proof needs a nonce of the authority (RFC 9449 section 8), so that none can be
-    /// made in advance; by default only one that is older than this process does.
+    /// made in advance; by default only one that may have been used before this process began does.
     pub fn dpop_nonces(mut self, required: bool) -> Builder {
         self.dpop_nonces = required;
+        self
+    }
+
+    /// How many used DPoP proofs are remembered at a time, each for 90 seconds from its `iat`;
+    /// [`PROOFS_MAX`](super::PROOFS_MAX) by default, and at least 1. A subject has places for as many at a
+    /// client as it leaves to all others, and is answered "busy" beyond that.
+    pub fn proofs_max(mut self, count: usize) -> Builder {
+        self.proofs_max = count;
         self
     }
 
@@ -391,10 +402,11 @@ impl Builder {
             Profile::Salesforce => assertions.text_dates(),
             Profile::Standard => assertions,
         };
+        let is_new = documents::all(&store, documents::SIGNING_KEY)?.is_empty();
         let keys = SigningKeys::load(&store, &root, &*self.entropy, self.remote_keys)?;
         let proofs_key = random(&*self.entropy)?;
-        let now = self.clock.read().unix;
-        let proofs = Proofs::new(proofs_key, now, self.dpop_nonces);
+        let began_at = (!is_new).then(|| store.now(self.clock.read()));
+        let proofs = Proofs::new(proofs_key, began_at, self.dpop_nonces, self.proofs_max);
         let inner = Inner {
             derive: DeriveKeys::new(&root),
             issuer: Arc::from(issuer),
@@ -453,6 +465,9 @@ impl Builder {
         }
         if self.assertions_max == 0 {
             return Err(unusable("no assertion could be remembered"));
+        }
+        if self.proofs_max == 0 {
+            return Err(unusable("no proof could be remembered"));
         }
         if !(1..=CODE_SECS_MAX).contains(&self.code_secs) {
             return Err(unusable("the lifetime of codes"));

@@ -94,6 +94,10 @@ impl<S: Store> Inner<S> {
             Err(error) if may_reuse => (Counted::default(), Some(error)),
             Err(error) => return Err(error),
         };
+        if let Err(error) = self.spend_proof(sender.proof, &client.id, &subject) {
+            self.limiter.give_back(counted);
+            return Err(error);
+        }
         let key_version = self.handles.current_version();
         // One call to the system for both.
         let (salt, fresh) = self.draw_birth()?;

@@ -36,6 +36,7 @@ mod audit;
 mod authorize;
 mod birth;
 mod builder;
+mod challenge;
 mod client;
 mod client_auth;
 mod client_document;
@@ -62,6 +63,7 @@ mod mint;
 mod oauth_token;
 mod policy;
 mod profile;
+mod proofs;
 mod read;
 mod refresh;
 mod registration;
@@ -84,6 +86,7 @@ pub use authorize::{
     Pushed, REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, STATE_LEN_MAX, Step,
 };
 pub use builder::{Builder, CODE_SECS_MAX, ISSUER_LEN_MAX, LEEWAY_SECS_MAX, RETRY_SECS_MAX};
+pub use challenge::{Challenge, Scheme};
 pub use client::{
     ACCESS_SECS_MAX, Client, GrantType, IDLE_SECS, Introspects, JWT_SECS, OPAQUE_SECS,
     RefreshPolicy, Registered, RegisteredClient, TokenFormat,
@@ -109,9 +112,10 @@ pub use metadata::{Endpoints, Metadata};
 pub use oauth_token::OauthTokenType;
 pub use policy::{Approvals, IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
 pub use profile::Profile;
+pub use proofs::{PROOF_SECS, PROOFS_MAX};
 pub use registration::{CHILDREN_MAX, Registration};
 pub use revoke::Target;
-pub use sender::{PROOF_SECS, PROOFS_MAX, Presented, SenderConstraint};
+pub use sender::{Presented, SenderConstraint};
 pub use session::SLIDING_SECS_MAX;
 pub use signing::Keys;
 pub use token::TokenRequest;
@@ -168,7 +172,7 @@ struct Inner<S> {
     api_instance_url: Option<Arc<str>>,
     service_urls: Vec<(String, String)>,
     endpoints: Endpoints,
-    proofs: sender::Proofs,
+    proofs: proofs::Proofs,
     /// Whether tokens may come through the browser.
     tokens_in_front: bool,
     web_sessions: Option<Arc<dyn WebSessions>>,

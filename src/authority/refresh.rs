@@ -76,7 +76,6 @@ impl<S: Store> Inner<S> {
             .map_err(|error| Error::InvalidGrant(Reason::with("no refresh token", error)))?;
         let sender = self.sender(&client, request.caller)?;
         Self::check_bound(handle.binding.map(Confirmation::of_binding), &sender)?;
-        self.spend_proof(&sender)?;
         let asked = asked(request);
         let (scope, audience) = match &asked {
             Ok((scope, audience)) => (
@@ -130,6 +129,12 @@ impl<S: Store> Inner<S> {
             true => self.limiter.count(&family.client, &family.subject, presented.now.elapsed)?,
             false => Counted::default(),
         };
+        if let Err(error) =
+            self.spend_proof(presented.sender.proof, &family.client, &family.subject)
+        {
+            self.limiter.give_back(counted);
+            return Err(error);
+        }
         let verb = Verb::Redeem(Box::new(Redeem {
             family: from.family,
             generation,

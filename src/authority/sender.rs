@@ -1,38 +1,18 @@
 //! Who sends a token: proofs of a key (DPoP, RFC 9449) and the certificate of a connection (RFC 8705),
 //! which make a stolen token worth nothing.
-//!
-//! A proof is good once: a bounded filter in memory remembers what was used while it is fresh. What was
-//! used before this process began it cannot know, so a proof that is older than the process is asked
-//! for again with a nonce of this one.
 
 use std::fmt;
-use std::sync::Arc;
-
-use base64_simd::URL_SAFE_NO_PAD;
 
 use super::client::{Client, GrantType, RegisteredClient};
 use super::client_auth::Caller;
 use super::confirmation::Confirmation;
 use super::error::{Error, Reason};
+use super::proofs::{Owner, PROOF_LEEWAY_SECS, PROOF_SECS, Unused};
 use super::{Authority, Inner};
 use crate::codec::dpop::{Proof, ProofExpected};
-use crate::secret::{SecretBytes, same_bytes};
-use crate::store::{Store, StoreError};
-use crate::sync::{HashSet, Mutex, PoisonError};
-use crate::time::Timestamp;
-
-/// How old a proof may be, in seconds.
-pub const PROOF_SECS: u64 = 60;
-/// The most proofs that are remembered at a time. Whoever comes when there are so many is answered
-/// "busy".
-pub const PROOFS_MAX: usize = 1 << 18;
-
-/// How far the clocks of clients may differ, in seconds.
-const PROOF_LEEWAY_SECS: u64 = 30;
-/// How long one nonce is given out, in seconds; it is taken for as long again.
-const NONCE_SECS: u64 = 300;
-/// For how long a used proof could be presented again, in seconds.
-const FRESH_SECS: u64 = PROOF_SECS + 2 * PROOF_LEEWAY_SECS;
+use crate::ids::{ClientId, Subject};
+use crate::secret::same_bytes;
+use crate::store::Store;
 
 /// What the tokens of a client must be bound to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,12 +90,12 @@ impl Client {
 }
 
 /// What a token request shows of its sender.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sender {
     /// What the tokens are bound to.
     pub(super) confirmation: Option<Confirmation>,
     /// The proof, which is used up with the request.
-    proof: Option<Arc<Proof>>,
+    pub(super) proof: Option<Unused>,
 }
 
 impl Sender {
@@ -150,82 +130,6 @@ impl Sender {
     }
 }
 
-/// Nonces of this process, and what was used while it is fresh.
-pub(super) struct Proofs {
-    key: SecretBytes<32>,
-    began_at: Timestamp,
-    are_nonces_required: bool,
-    used: Mutex<Used>,
-}
-
-/// Two generations of used proofs: a proof is as good as forgotten once it is too old to be taken.
-#[derive(Default)]
-struct Used {
-    turned_at: Timestamp,
-    now: HashSet<[u8; 16]>,
-    before: HashSet<[u8; 16]>,
-}
-
-impl Proofs {
-    pub(super) fn new(key: [u8; 32], began_at: Timestamp, are_nonces_required: bool) -> Proofs {
-        let used = Mutex::new(Used { turned_at: began_at, ..Used::default() });
-        Proofs { key: SecretBytes::new(key), began_at, are_nonces_required, used }
-    }
-
-    /// The nonce of a time.
-    fn nonce(&self, at: Timestamp) -> String {
-        self.nonce_of(at.0 / NONCE_SECS)
-    }
-
-    fn nonce_of(&self, turn: u64) -> String {
-        let hash = blake3::keyed_hash(self.key.expose(), &turn.to_be_bytes());
-        URL_SAFE_NO_PAD.encode_to_string(hash.as_bytes().split_at(16).0)
-    }
-
-    fn is_nonce(&self, text: &str, now: Timestamp) -> bool {
-        let turn = now.0 / NONCE_SECS;
-        let is = |turn| same_bytes(self.nonce_of(turn).as_bytes(), text.as_bytes());
-        is(turn) || is(turn.wrapping_sub(1))
-    }
-
-    fn check_nonce(&self, proof: &Proof, now: Timestamp) -> Result<(), Error> {
-        let again = |why| Error::UseDpopNonce(Reason::new(why), Arc::from(self.nonce(now)));
-        match proof.nonce() {
-            Some(nonce) if self.is_nonce(nonce, now) => Ok(()),
-            Some(_) => Err(again("the nonce is not one of this process, or too old")),
-            None if self.are_nonces_required => Err(again("no nonce")),
-            None if proof.issued_at() < self.began_at => Err(again("older than the process")),
-            None => Ok(()),
-        }
-    }
-
-    /// Uses a proof up.
-    fn spend(&self, proof: &Proof, now: Timestamp) -> Result<(), Error> {
-        let mut hasher = blake3::Hasher::new_keyed(self.key.expose());
-        hasher.update(&proof.thumbprint());
-        hasher.update(proof.jti().as_bytes());
-        let mut digest = [0; 16];
-        hasher.finalize_xof().fill(&mut digest);
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.since(used.turned_at) >= FRESH_SECS {
-            let long_ago = now.since(used.turned_at) >= 2 * FRESH_SECS;
-            used.before = std::mem::take(&mut used.now);
-            if long_ago {
-                used.before = HashSet::default();
-            }
-            used.turned_at = now;
-        }
-        if used.now.contains(&digest) || used.before.contains(&digest) {
-            return Err(Error::InvalidDpopProof(Reason::new("the proof was used before")));
-        }
-        if used.now.len() + used.before.len() >= PROOFS_MAX {
-            return Err(StoreError::Busy.into());
-        }
-        used.now.insert(digest);
-        Ok(())
-    }
-}
-
 impl<S: Store> Authority<S> {
     /// The nonce that a client should put into its next proof: the header `DPoP-Nonce` of any answer
     /// (RFC 9449 section 8).
@@ -246,7 +150,13 @@ impl<S: Store> Authority<S> {
         presented: impl Into<Presented<'a>>,
         confirmation: Option<Confirmation>,
     ) -> Result<(), Error> {
-        self.inner.check_sender(&presented.into(), confirmation)
+        let proof = self.inner.check_sender(&presented.into(), confirmation)?;
+        match (proof, confirmation) {
+            (Some(proof), Some(Confirmation::Key(key))) => {
+                self.inner.proofs.spend(proof, Owner::Key(&key), self.inner.now())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -257,13 +167,13 @@ impl<S: Store> Inner<S> {
         client: &RegisteredClient,
         caller: &Caller,
     ) -> Result<Sender, Error> {
-        let proof = match &caller.proof_of_key {
+        let (key, proof) = match &caller.proof_of_key {
             Some(given) => {
-                Some(Arc::new(self.proof(&given.proof, &given.method, &given.url, None)?))
+                let (key, proof) = self.proof(&given.proof, &given.method, &given.url, None)?;
+                (Some(Confirmation::Key(key)), Some(proof))
             }
-            None => None,
+            None => (None, None),
         };
-        let key = proof.as_ref().map(|proof| Confirmation::Key(proof.thumbprint()));
         let confirmation = match client.settings.sender {
             SenderConstraint::Offered => key,
             SenderConstraint::Key => Some(key.ok_or_else(|| {
@@ -286,17 +196,19 @@ impl<S: Store> Inner<S> {
     /// it only binds the code to itself, and anybody can push in a public client's name.
     pub(super) fn key_of_proof(&self, caller: &Caller) -> Result<Option<String>, Error> {
         let Some(given) = &caller.proof_of_key else { return Ok(None) };
-        let proof = self.proof(&given.proof, &given.method, &given.url, None)?;
-        Ok(Some(Confirmation::Key(proof.thumbprint()).value()))
+        let (key, _) = self.proof(&given.proof, &given.method, &given.url, None)?;
+        Ok(Some(Confirmation::Key(key).value()))
     }
 
-    /// Uses the proof of a token request up: once what it came with has shown that it is worth the
-    /// place.
-    pub(super) fn spend_proof(&self, sender: &Sender) -> Result<(), Error> {
-        match &sender.proof {
-            Some(proof) => self.proofs.spend(proof, self.now()),
-            None => Ok(()),
-        }
+    /// Uses a proof up that came with what is live and the login's. Of many uses one goes on from here.
+    pub(super) fn spend_proof(
+        &self,
+        proof: Option<Unused>,
+        client: &ClientId,
+        subject: &Subject,
+    ) -> Result<(), Error> {
+        let owner = Owner::Login(client.as_str(), subject.as_str());
+        proof.map_or(Ok(()), |proof| self.proofs.spend(proof, owner, self.now()))
     }
 
     /// A refresh token or code that is bound is worth nothing to others.
@@ -309,46 +221,48 @@ impl<S: Store> Inner<S> {
         }
     }
 
+    /// Whether a token is presented by whom it is bound to. The proof is the caller's to spend, once it
+    /// knows that the token lives.
     pub(super) fn check_sender(
         &self,
         presented: &Presented<'_>,
         confirmation: Option<Confirmation>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Unused>, Error> {
         let refuse = |why| Err(Error::InvalidToken(Reason::new(why)));
         match (confirmation, presented.proof) {
-            (None, None) => Ok(()),
+            (None, None) => Ok(None),
             // RFC 9449 section 7.1: the key must be the one "to which the access token is bound".
             (None, Some(_)) => refuse("a proof with a token that is bound to no key"),
             (Some(Confirmation::Key(_)), None) => refuse("bound to a key, and no proof"),
             (Some(Confirmation::Key(thumbprint)), Some(Request { proof, method, url })) => {
-                let proof = self.proof(proof, method, url, Some(presented.token))?;
-                if !same_bytes(&proof.thumbprint(), &thumbprint) {
-                    return refuse("bound to another key");
+                let (key, proof) = self.proof(proof, method, url, Some(presented.token))?;
+                match same_bytes(&key, &thumbprint) {
+                    true => Ok(Some(proof)),
+                    false => refuse("bound to another key"),
                 }
-                self.proofs.spend(&proof, self.now())
             }
             (Some(Confirmation::Certificate(thumbprint)), None) => match presented.certificate {
-                Some(shown) if same_bytes(&shown, &thumbprint) => Ok(()),
+                Some(shown) if same_bytes(&shown, &thumbprint) => Ok(None),
                 _ => refuse("bound to another certificate"),
             },
             (Some(Confirmation::Certificate(_)), Some(_)) => refuse("bound to a certificate"),
         }
     }
 
+    /// The key of a proof that is good for a request, and the proof, which nobody has used.
     fn proof(
         &self,
         text: &str,
         method: &str,
         url: &str,
         access_token: Option<&str>,
-    ) -> Result<Proof, Error> {
+    ) -> Result<([u8; 32], Unused), Error> {
         let now = self.now();
         let refuse = |error| Error::InvalidDpopProof(Reason::with("the proof", error));
         let proof = Proof::read(text).map_err(refuse)?;
         let (age_secs_max, leeway_secs) = (PROOF_SECS, PROOF_LEEWAY_SECS);
         let expected = ProofExpected { method, url, access_token, now, age_secs_max, leeway_secs };
         proof.check(&expected).map_err(refuse)?;
-        self.proofs.check_nonce(&proof, now)?;
-        Ok(proof)
+        Ok((proof.thumbprint(), self.proofs.check(&proof, now)?))
     }
 }

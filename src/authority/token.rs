@@ -250,7 +250,6 @@ impl<S: Store> Inner<S> {
                 .map_err(|error| Error::ServerError(Reason::with("subject", error)))?,
         };
         let sender = self.sender(&client, request.caller)?;
-        self.spend_proof(&sender)?;
         self.give_birth(Granted {
             admission,
             client,

@@ -8,6 +8,7 @@ use super::audience::overlap;
 use super::confirmation::Confirmation;
 use super::error::{Error, Reason};
 use super::lookup::ticket;
+use super::proofs::Owner;
 use super::read::Read;
 use super::sender::Presented;
 use super::signing::KeySet;
@@ -68,7 +69,10 @@ impl<S: Store> Authority<S> {
             .map_err(|error| Error::InvalidToken(Reason::with("no valid JWT", error)))?;
         let bound = Confirmation::of_claims(&verified)
             .ok_or_else(|| Error::InvalidToken(Reason::new("bound to something unknown")))?;
-        inner.check_sender(&presented, bound)?;
+        if let Some(proof) = inner.check_sender(&presented, bound)? {
+            let owner = Owner::Login(verified.client_id(), verified.subject());
+            inner.proofs.spend(proof, owner, inner.now())?;
+        }
         Ok(verified)
     }
 
@@ -116,11 +120,15 @@ impl<S: Store> Inner<S> {
                 Some((kind @ TokenKind::Access, find)) => {
                     let bound = handle.binding.map(Confirmation::of_binding);
                     // Whoever it is not bound to does not use it.
-                    self.check_sender(presented, bound)?;
+                    let proof = self.check_sender(presented, bound)?;
                     let (locator, digest) = (handle.locator, handle.digest);
                     Ok(self.find_then(find, now, move |inner, view| {
                         let live = view.filter(|view| view.live);
                         if let Some(view) = &live {
+                            if let Err(used) = inner.spend_proof(proof, &view.client, &view.subject)
+                            {
+                                return Ticket::ready(Err(used));
+                            }
                             inner.slide(view, locator, digest, now);
                         }
                         let token = live.map(|view| ActiveToken::of_view(kind, view, bound));
@@ -130,9 +138,14 @@ impl<S: Store> Inner<S> {
                 _ => Err(refuse("no access token")),
             },
             Read::Jwt(jwt) => {
-                self.check_sender(presented, jwt.confirmation)?;
+                let proof = self.check_sender(presented, jwt.confirmation)?;
                 Ok(self.find_then(jwt.find(true), now, move |inner, view| {
                     let live = view.filter(|view| view.live && view.client == jwt.client);
+                    if let Some(view) = &live
+                        && let Err(used) = inner.spend_proof(proof, &view.client, &view.subject)
+                    {
+                        return Ticket::ready(Err(used));
+                    }
                     let token = live.map(|view| ActiveToken::of_jwt(*jwt, view));
                     Ticket::ready(judge(inner, token))
                 }))

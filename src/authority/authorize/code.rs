@@ -49,7 +49,6 @@ impl<S: Store> Inner<S> {
             Error::InvalidGrant(Reason::with("no code", error).because(Cause::DeadCode))
         })?;
         let sender = self.sender(&client, request.caller)?;
-        self.spend_proof(&sender)?;
         let code = CodeUse { id: handle.locator.id, digest: handle.digest };
         let presented = Presented {
             admission,
@@ -127,7 +126,7 @@ impl<S: Store> Inner<S> {
                 code: None,
                 is_told: true,
             }),
-            sender: presented.sender.clone(),
+            sender: presented.sender,
             code: Some(RedeemedCode { code: *code, is_spent: view.spent }),
         };
         self.give_birth(granted)
