@@ -34,6 +34,7 @@ laws![
     salesforce_names_users_by_their_identity_url,
     an_identity_url_answers_its_own_user,
     an_identity_url_shows_others_to_those_who_may_see_them,
+    an_identity_url_tells_what_the_scope_asks_for,
     every_token_response_has_id_and_instance_url,
     a_salesforce_response_is_signed_with_the_clients_secret,
     metadata_says_what_there_is,
@@ -465,6 +466,54 @@ fn an_identity_url_shows_others_to_those_who_may_see_them(opener: impl Opener) -
     assert_eq!(seen(&app, "app", "api", "ghost")?, Err("access_denied"));
     assert_eq!(seen(&app, "app", "id", "bob")?, Err("insufficient_scope"));
     assert_eq!(seen(&other, "other", "api", "bob")?, Err("access_denied"));
+    Ok(())
+}
+
+fn an_identity_url_tells_what_the_scope_asks_for(opener: impl Opener) -> Tested {
+    let mut bed = Bed::with(opener, salesforce)?;
+    let (_, app) = bed.register(draft("app"))?;
+    let ask = |bed: &Bed<_>, scope: &str| -> Result<Result<Value, &str>, Boxed> {
+        let token = access_token(&log_in(bed, &app, "app", scope, None, START)?);
+        let (authority, options) = (bed.authority(), IdentityOptions::default());
+        let org = authority.identity_url(&Subject::new("ann")?);
+        let org = org.rsplit('/').nth(1).ok_or("no organisation")?.to_owned();
+        match authority.identity(&org, "ann", &token, options).wait() {
+            Ok(told) => Ok(Ok(serde_json::from_str(&told.to_json())?)),
+            Err(error) => Ok(Err(error.code())),
+        }
+    };
+    for (scope, is_told) in [
+        ("refresh_token", false),
+        ("custom_permissions", false),
+        ("id", true),
+        ("email", true),
+        ("api", true),
+        ("openid", true),
+    ] {
+        let told = ask(&bed, scope)?;
+        let wanted = if is_told { Ok(json!("ann@example.com")) } else { Err("insufficient_scope") };
+        assert_eq!(told.map(|told| told["email"].clone()), wanted, "{scope}");
+    }
+    bed.settings(settings);
+    bed.reopen()?;
+    for (scope, wanted) in [
+        ("refresh_token", Err("insufficient_scope")),
+        ("email", Err("insufficient_scope")),
+        ("api", Ok((false, false))),
+        ("openid", Ok((false, false))),
+        ("openid email", Ok((false, true))),
+        ("openid profile", Ok((true, false))),
+        ("openid profile email", Ok((true, true))),
+    ] {
+        let told = ask(&bed, scope)?;
+        let told = told.map(|told| {
+            assert_eq!(told["user_id"], json!("ann"));
+            assert_eq!(told["username"].is_string(), told["last_modified_date"].is_string());
+            assert_eq!(told["email"].is_string(), told["email_verified"].is_boolean());
+            (told["username"].is_string(), told["email"].is_string())
+        });
+        assert_eq!(told, wanted, "{scope}");
+    }
     Ok(())
 }
 

@@ -3,9 +3,10 @@
 mod support;
 
 use mintage::authority::{
-    AuthorizationRequest, Builder, Client, Error, GrantType, Issue, Login, Profile, RefreshPolicy,
-    Resources, SLIDING_SECS_MAX, Target, TokenFormat, TokenRequest,
+    AuthorizationRequest, Builder, Client, Error, GrantType, Issue, Issued, Login, Profile,
+    RefreshPolicy, Resources, SLIDING_SECS_MAX, Target, TokenFormat, TokenRequest,
 };
+use mintage::scope::Scope;
 use mintage::store::{PairPolicy, Store, Ticket};
 use mintage::time::Timestamp;
 use support::{Bed, Opener, START, Tested, access_token, refresh_token};
@@ -19,6 +20,7 @@ laws![
     every_use_moves_the_end_and_a_look_does_not,
     sliding_is_for_opaque_tokens_within_bounds,
     salesforces_scopes_hold_others_in_every_flow,
+    salesforces_scopes_widen_in_no_number_of_steps,
     repeated_resources_narrow_the_audience,
 ];
 
@@ -255,6 +257,84 @@ fn salesforces_scopes_hold_others_in_every_flow(opener: impl Opener) -> Tested {
     assert!(authority.require_scope(&full.scope, "chatter_api").is_ok());
     let refused = authority.require_scope(&full.scope, "web").err().ok_or("will do")?;
     assert_eq!((refused.code(), refused.status()), ("insufficient_scope", 403));
+    Ok(())
+}
+
+fn salesforces_scopes_widen_in_no_number_of_steps(opener: impl Opener) -> Tested {
+    let in_front = |builder| salesforce(builder).tokens_in_front(true);
+    let bed = Bed::with(opener, in_front)?;
+    let authority = bed.authority();
+    let names = ["email", "id", "phone", "full", "chatter_api"];
+    let mut granted = 0;
+    for registered in names {
+        let app = Client::public(registered)
+            .grants([GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::Implicit])
+            .redirect_uris([CB])
+            .scopes([registered, "refresh_token"]);
+        let (client, caller) = bed.register(app)?;
+        let own = Scope::parse(registered)?;
+        let mut check = |scope: &Scope, steps: &[&str]| {
+            granted += 1;
+            for token in scope.tokens().filter(|token| *token != "refresh_token") {
+                assert!(authority.require_scope(&own, token).is_ok(), "{registered} {steps:?}");
+            }
+        };
+        let refreshes =
+            |issued: &Issued, steps: &[&str], check: &mut dyn FnMut(&Scope, &[&str])| {
+                let Ok(token) = refresh_token(issued) else { return Ok(()) };
+                for name in names {
+                    let request = TokenRequest::refresh(&token, &caller).scope(name);
+                    // Refused ones spend nothing; a granted one is the last.
+                    if let Ok(again) = authority.token(&request).wait() {
+                        check(&again.scope, &[steps, &[name]].concat());
+                        break;
+                    }
+                }
+                Tested::Ok(())
+            };
+        for first in names {
+            let scope = format!("{first} refresh_token");
+            if let Ok(issued) = authority.issue(Issue::to("ann", &client).scope(&scope)).wait() {
+                check(&issued.scope, &[first]);
+                refreshes(&issued, &[first], &mut check)?;
+            }
+            for (second, response) in
+                names.iter().flat_map(|name| [(*name, "code"), (*name, "token")])
+            {
+                let agreed = format!("{second} refresh_token");
+                for third in names {
+                    let request = AuthorizationRequest {
+                        response_type: Some(response),
+                        client_id: Some(registered),
+                        scope: Some(&scope),
+                        code_challenge: Some(CHALLENGE).filter(|_| response == "code"),
+                        code_challenge_method: Some("S256").filter(|_| response == "code"),
+                        ..AuthorizationRequest::default()
+                    };
+                    let Ok(authorization) = authority.authorize(&request) else { continue };
+                    let login = Login::now("ann", &authority)?;
+                    let Ok(url) = authority.approve(&authorization, &login, &agreed).wait() else {
+                        continue;
+                    };
+                    let steps = [first, second, third];
+                    if response == "token" {
+                        let text = url.expose().split("&scope=").nth(1).ok_or("no scope")?;
+                        let text = text.split('&').next().unwrap_or_default().replace("%20", " ");
+                        check(&Scope::parse(&text)?, &steps);
+                        break;
+                    }
+                    let code = url.expose().split(['=', '&']).nth(1).ok_or("no code")?;
+                    let third_too = format!("{third} refresh_token");
+                    let redeem = TokenRequest::code(code, &caller).code_verifier(VERIFIER);
+                    if let Ok(issued) = authority.token(&redeem.scope(&third_too)).wait() {
+                        check(&issued.scope, &steps);
+                        refreshes(&issued, &steps, &mut check)?;
+                    }
+                }
+            }
+        }
+    }
+    assert!(granted > 100, "{granted} requests were granted");
     Ok(())
 }
 

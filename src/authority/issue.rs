@@ -248,6 +248,24 @@ pub(super) fn narrow_scope(
     }
 }
 
+/// The scope asked for, or all that was granted, as far as the client may have it still (I9). Of scopes
+/// that hold others neither is reached by way of the other: a token is within what was granted, and
+/// within what is registered.
+pub(super) fn narrow_granted(
+    asked: Option<&str>,
+    granted: &Scope,
+    client: &RegisteredClient,
+    profile: Profile,
+) -> Result<Scope, Error> {
+    let within = profile.covered(granted, client.scopes());
+    let scope = narrow_scope(asked, &within, profile)?;
+    let is_registered = scope.tokens().all(|token| profile.covers(client.scopes(), token));
+    match is_registered {
+        true => Ok(scope),
+        false => Err(Error::InvalidScope(Reason::new("the scope exceeds the client's"))),
+    }
+}
+
 /// The audience asked for, or all of `within` when none is (I9).
 pub(super) fn narrow_audience(
     asked: Option<Audience>,

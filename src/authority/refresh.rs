@@ -14,7 +14,7 @@ use super::confirmation::Confirmation;
 use super::derive::{Redeemed, request_digest};
 use super::error::{Error, Reason};
 use super::identity::LoginFacts;
-use super::issue::{narrow_audience, narrow_scope};
+use super::issue::{narrow_audience, narrow_granted};
 use super::issued::Issued;
 use super::limits::Counted;
 use super::lookup::ticket;
@@ -168,8 +168,6 @@ impl<S: Store> Inner<S> {
         // A spent token gets nothing new: the store says whether it is a retry or a replay.
         let (scope, audience) = match presented.handle.locator.bucket == family.generation {
             true => {
-                // What was taken from the client since is not in its next token.
-                let within = self.profile.covered(&family.scope, presented.client.scopes());
                 if !self.is_permitted(&presented.client, &family.subject) {
                     return Err(Error::InvalidGrant(not_permitted()));
                 }
@@ -178,7 +176,9 @@ impl<S: Store> Inner<S> {
                 }
                 let (scope, audience) = presented.asked.as_ref().map_err(Error::clone)?;
                 let scope = scope.as_ref().map(Scope::as_str);
-                let scope = narrow_scope(scope, &within, self.profile)?;
+                // What was taken from the client since is not in its next token.
+                let client = &presented.client;
+                let scope = narrow_granted(scope, &family.scope, client, self.profile)?;
                 (scope, narrow_audience(audience.clone(), &of_family)?)
             }
             false => (family.scope.clone(), of_family),

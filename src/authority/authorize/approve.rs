@@ -220,6 +220,8 @@ impl<S: Store> Inner<S> {
             return Err(Error::AccessDenied(not_permitted()));
         }
         let scope = narrow_scope(Some(scope), &authorization.scope, self.profile)?;
+        // What the client may have no more, or may not have by way of what it asked for.
+        let scope = self.profile.covered(&scope, authorization.client.scopes());
         let admission = login
             .admission
             .map_or(authorization.admission, |login| login.min(authorization.admission));

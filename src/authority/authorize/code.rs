@@ -9,7 +9,7 @@ use super::super::confirmation::Confirmation;
 use super::super::error::{Cause, Error, Reason};
 use super::super::granted::{Granted, RedeemedCode};
 use super::super::identity::LoginFacts;
-use super::super::issue::{narrow_audience, narrow_scope};
+use super::super::issue::{narrow_audience, narrow_granted};
 use super::super::issued::Issued;
 use super::super::lookup::ticket;
 use super::super::policy::not_permitted;
@@ -98,11 +98,10 @@ impl<S: Store> Inner<S> {
             return Err(Error::InvalidGrant(not_permitted()));
         }
         // What was taken from the client since is not in its token.
-        let within = self.profile.covered(&scope, client.scopes());
         let scope = match view.spent {
             // Only its end is decided.
-            true => within,
-            false => narrow_scope(presented.scope.as_deref(), &within, self.profile)?,
+            true => scope,
+            false => narrow_granted(presented.scope.as_deref(), &scope, client, self.profile)?,
         };
         // RFC 8707 section 2.2: within "the resource(s) that the resource owner authorized".
         let audience = match view.spent {

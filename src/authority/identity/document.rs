@@ -14,7 +14,7 @@ use super::super::lookup::ticket;
 use super::super::profile::Profile;
 use super::super::sender::Presented;
 use super::super::{Authority, Inner};
-use super::user::User;
+use super::user::{Parts, User};
 use super::user_info::Photos;
 use crate::ids::Subject;
 use crate::store::{Store, Ticket};
@@ -55,7 +55,7 @@ pub struct Identity {
     subject: Subject,
     organization: String,
     user: User,
-    with_permissions: bool,
+    parts: Parts,
     urls: BTreeMap<String, String>,
 }
 
@@ -115,7 +115,14 @@ impl Identity {
 
     /// The body of the response, appended to `out`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        let user = &self.user;
+        let Identity { user, parts, .. } = self;
+        let user = match parts.profile {
+            true => user,
+            // What is left are the members of other parts.
+            false => &User { email: user.email.clone(), ..User::default() },
+        };
+        let email = user.email.as_deref().filter(|_| parts.email);
+        let permissions = &self.user.custom_permissions;
         let wire = Wire {
             id: &self.id,
             asserted_user: self.is_own,
@@ -124,21 +131,21 @@ impl Identity {
             username: user.username.as_deref(),
             nick_name: user.nickname.as_deref(),
             display_name: user.name.as_deref(),
-            email: user.email.as_deref(),
-            email_verified: user.email.as_ref().map(|_| user.email_verified),
+            email,
+            email_verified: email.map(|_| self.user.email_verified),
             first_name: user.given_name.as_deref(),
             last_name: user.family_name.as_deref(),
             timezone: user.zoneinfo.as_deref(),
             photos: Photos::of(user),
             urls: &self.urls,
-            active: !user.is_inactive,
+            active: !self.user.is_inactive,
             user_type: user.user_type.as_deref(),
             language: user.language.as_deref(),
             locale: user.locale.as_deref(),
             utc_offset: user.utc_offset_millis,
             last_modified_date: user.updated_at.map(date_text),
             custom_attributes: &user.custom_attributes,
-            custom_permissions: Some(&user.custom_permissions).filter(|_| self.with_permissions),
+            custom_permissions: Some(permissions).filter(|_| parts.permissions),
         };
         json::write(&wire, out);
     }
@@ -157,14 +164,15 @@ impl<S: Store> Authority<S> {
         self.inner.identity_url(subject)
     }
 
-    /// Answers an identity URL to the holder of an access token: about the user that it speaks for,
-    /// or about another one whom that user may see ([`Users::may_see`](super::Users::may_see)), with
-    /// the scope `api` or `full`. It is a use of the token, as [`Authority::verify_live`] is.
+    /// Answers an identity URL to the holder of an access token: about the user that it speaks for, with
+    /// a scope that UserInfo takes, `api` or `full`; or about another one whom that user may see
+    /// ([`Users::may_see`](super::Users::may_see)), with the scope `api` or `full`. As UserInfo it tells
+    /// what the scope asks for; with [`Profile::Salesforce`] everything. It is a use of the token, as
+    /// [`Authority::verify_live`] is.
     ///
     /// # Errors
     /// As [`Authority::verify_live`]; [`Error::AccessDenied`] for another organisation, and for a user who is unknown or whom the
-    /// holder may not see: one answer; [`Error::InsufficientScope`] for another user without such a
-    /// scope; [`Error::TemporarilyUnavailable`] when a cold record could not be read.
+    /// holder may not see: one answer; [`Error::InsufficientScope`] without such a scope; [`Error::TemporarilyUnavailable`] when a cold record could not be read.
     pub fn identity<'t>(
         &self,
         organization: &str,
@@ -199,20 +207,19 @@ impl<S: Store> Inner<S> {
         let subject = Subject::new(user).map_err(|_| unknown())?;
         let is_own = subject == token.subject;
         let covers = |name| self.profile.covers(&token.scope, name);
-        if !is_own {
-            if !covers("api") && !token.scope.has("full") {
-                return Err(Error::InsufficientScope(Reason::new("another user's identity")));
-            }
-            if !self.users.may_see(&token.client_id, &token.subject, &subject) {
-                return Err(unknown());
-            }
+        let may_ask = (is_own && self.is_told_of_own(&token.scope)) || covers("api");
+        if !may_ask && !token.scope.has("full") {
+            return Err(Error::InsufficientScope(Reason::new("no scope for that user's identity")));
+        }
+        if !is_own && !self.users.may_see(&token.client_id, &token.subject, &subject) {
+            return Err(unknown());
         }
         Ok(Identity {
             id: self.identity_url(&subject),
             is_own,
             user: self.users.user(&subject).ok_or_else(unknown)?,
             organization: organization.to_owned(),
-            with_permissions: covers("custom_permissions"),
+            parts: self.told_of_users(&token.scope),
             urls: self.service_urls(&subject, version.filter(|version| is_version(version))),
             subject,
         })

@@ -15,6 +15,7 @@ use super::super::{Authority, Inner};
 use super::id_token::OPENID;
 use super::user::{Parts, User};
 use crate::ids::Subject;
+use crate::scope::Scope;
 use crate::store::{Store, Ticket};
 
 /// What UserInfo answers.
@@ -189,29 +190,37 @@ impl<S: Store> Authority<S> {
 }
 
 impl<S: Store> Inner<S> {
-    fn user_info(&self, token: ActiveToken) -> Result<UserInfo, Error> {
-        let scope = &token.scope;
-        let is_open = match self.profile {
+    /// Whether a token with that scope is told of the user that it speaks for.
+    pub(super) fn is_told_of_own(&self, scope: &Scope) -> bool {
+        match self.profile {
             Profile::Standard => scope.has(OPENID),
             Profile::Salesforce => {
                 [OPENID, "id", "api"].iter().any(|t| self.profile.covers(scope, t))
             }
-        };
-        if !is_open {
+        }
+    }
+
+    /// What it is told of a user.
+    pub(super) fn told_of_users(&self, scope: &Scope) -> Parts {
+        match self.profile {
+            Profile::Standard => Parts::of(scope, self.profile),
+            // Salesforce tells whoever may ask.
+            Profile::Salesforce => Parts::all(self.profile.covers(scope, "custom_permissions")),
+        }
+    }
+
+    fn user_info(&self, token: ActiveToken) -> Result<UserInfo, Error> {
+        if !self.is_told_of_own(&token.scope) {
             return Err(Error::InsufficientScope(Reason::new("no openid")));
         }
         let user = self.users.user(&token.subject);
         let user = user.ok_or_else(|| Error::InvalidToken(Reason::new("the user is unknown")))?;
-        let parts = match self.profile {
-            Profile::Standard => Parts::of(scope, self.profile),
-            // Salesforce tells whoever may ask.
-            Profile::Salesforce => Parts::all(self.profile.covers(scope, "custom_permissions")),
-        };
         let salesforce = (self.profile == Profile::Salesforce).then(|| SalesforceParts {
             organization: self.handles.org().as_str().to_owned(),
             urls: self.service_urls(&token.subject, None),
         });
         let sub = self.subject_of(&token.subject);
+        let parts = self.told_of_users(&token.scope);
         Ok(UserInfo { subject: token.subject, sub, user, parts, salesforce })
     }
 }
