@@ -25,6 +25,7 @@ use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
 laws![
     a_code_with_openid_gives_an_id_token_of_the_login,
     a_refresh_gives_an_id_token_of_the_same_login,
+    a_retry_has_an_id_token_if_the_refresh_had_one,
     only_openid_and_a_login_give_id_tokens,
     an_id_token_says_what_its_client_is_registered_for,
     an_id_token_is_no_access_token,
@@ -225,6 +226,30 @@ fn a_refresh_gives_an_id_token_of_the_same_login(opener: impl Opener) -> Tested 
     let (one, two) = (bed.refresh(&token, &caller)?, bed.refresh(&token, &caller)?);
     assert_eq!(one.access_token, two.access_token);
     assert_eq!(claims(&id_token(&one)?)?["at_hash"], claims(&id_token(&two)?)?["at_hash"]);
+    // One that had none is given again without.
+    let issued = log_in(&bed, &caller, "fixed", "openid api refresh_token", None, START)?;
+    let token = refresh_token(&issued)?;
+    let narrow = || bed.authority().token(&TokenRequest::refresh(&token, &caller).scope("api"));
+    for _ in 0..2 {
+        assert!(narrow().wait()?.id_token.is_none());
+    }
+    Ok(())
+}
+
+fn a_retry_has_an_id_token_if_the_refresh_had_one(opener: impl Opener) -> Tested {
+    let bed = Bed::with(opener, salesforce)?;
+    let app = Client::public("app").scopes(["full", "refresh_token"]);
+    let (client, caller) = bed.register(app)?;
+    // What holds `openid` by another name gets an ID token for asking.
+    for (scope, is_told) in [("full", false), ("openid", true), ("api", false)] {
+        let token = refresh_token(&bed.issue("ann", &client)?)?;
+        let ask = || bed.authority().token(&TokenRequest::refresh(&token, &caller).scope(scope));
+        let (one, two) = (ask().wait()?, ask().wait()?);
+        assert_eq!(one.access_token, two.access_token);
+        for issued in [one, two] {
+            assert_eq!(issued.id_token.is_some(), is_told, "{scope}");
+        }
+    }
     Ok(())
 }
 

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use mintage::authority::{
-    Authority, Builder, Caller, Client, Error, Issue, Issued, OpenError, Scratch, TokenFormat,
-    TokenRequest,
+    Authority, Builder, Caller, Client, Error, Issue, Issued, OpenError, Profile, Scratch,
+    TokenFormat, TokenRequest,
 };
 use mintage::codec::algorithm::Algorithm;
 use mintage::codec::claims::{AccessClaims, NoExtraClaims};
@@ -267,6 +267,22 @@ fn what_comes_without_its_id_token_is_not_born() -> Tested {
         let signature = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(signature)?;
         assert_eq!(signature, signs(input.as_bytes()).map_err(|_| "unsigned")?);
     }
+    Ok(())
+}
+
+#[test]
+fn a_retry_is_signed_with_its_id_token() -> Tested {
+    let desk = Desk::that(signs);
+    let salesforce = builder().profile(Profile::Salesforce);
+    let authority = salesforce.remote_key(remote(&desk)?).in_memory(root())?;
+    let app = Client::public("app").scopes(["full", "refresh_token"]);
+    let app = authority.register(app).wait()?.client_id;
+    let caller = Caller::public(&app);
+    let token = refresh_token(&authority.issue(Issue::to("ann", &app)).wait()?)?;
+    let ask = || authority.token(&TokenRequest::refresh(&token, &caller).scope("openid")).wait();
+    let (one, two) = (ask()?, ask()?);
+    assert_eq!((&one.access_token, &one.refresh_token), (&two.access_token, &two.refresh_token));
+    assert!(one.id_token.is_some() && two.id_token.is_some());
     Ok(())
 }
 

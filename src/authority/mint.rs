@@ -150,7 +150,11 @@ impl<S: Store> Inner<S> {
         terms: &Terms,
         decided: Option<Decided>,
     ) -> Result<SignAhead, Error> {
-        let is_remote_id = terms.id.as_ref().is_some_and(|id| id.keys().is_remote());
+        let is_remote_id = match decided {
+            Some(_) => terms.id.as_ref().is_some_and(|id| id.keys().is_remote()),
+            // Whether it has one is known from what was minted.
+            None => self.keys.current().is_remote(),
+        };
         if !form.is_remote() && !is_remote_id {
             return Ok(SignAhead::No);
         }

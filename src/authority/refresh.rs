@@ -13,7 +13,7 @@ use super::client::{GrantType, RegisteredClient, TokenFormat};
 use super::confirmation::Confirmation;
 use super::derive::{Redeemed, request_digest};
 use super::error::{Error, Reason};
-use super::identity::LoginFacts;
+use super::identity::{IdTerms, LoginFacts};
 use super::issue::{narrow_audience, narrow_granted};
 use super::issued::Issued;
 use super::limits::Counted;
@@ -184,11 +184,7 @@ impl<S: Store> Inner<S> {
             false => (family.scope.clone(), of_family),
         };
         let issued_at = presented.now.unix;
-        // OpenID Connect Core section 12.2: "its value MUST represent the time of the original
-        // authentication", and "it SHOULD NOT have a nonce Claim".
-        let at = Some(Timestamp(family.tag)).filter(|at| at.0 > 0);
-        let facts = LoginFacts { nonce: None, at, code: None, is_told: true };
-        let id = self.id_terms(&presented.client, &scope, facts);
+        let id = self.id_again(&presented.client, &scope, family.tag);
         Ok(Terms {
             client: family.client.clone(),
             subject: family.subject.clone(),
@@ -200,6 +196,14 @@ impl<S: Store> Inner<S> {
             is_salesforce: presented.client.format() == TokenFormat::SalesforceJwt,
             id,
         })
+    }
+
+    /// The ID token of an access token with that scope.
+    fn id_again(&self, client: &RegisteredClient, scope: &Scope, tag: u64) -> Option<Box<IdTerms>> {
+        // OpenID Connect Core section 12.2: "its value MUST represent the time of the original
+        // authentication", and "it SHOULD NOT have a nonce Claim".
+        let at = Some(Timestamp(tag)).filter(|at| at.0 > 0);
+        self.id_terms(client, scope, LoginFacts { nonce: None, at, code: None, is_told: true })
     }
 
     /// The next refresh token, where there is one.
@@ -297,7 +301,9 @@ impl<S: Store> Inner<S> {
             key_version: mint.key_version,
         };
         let refresh_token = successor.map(|(text, _)| text);
-        let terms = terms.again(mint);
+        // With an ID token if the lost answer had one.
+        let id = self.id_again(&presented.client, &mint.scope, mint.tag);
+        let terms = Terms { id, ..terms.again(mint) };
         self.tell_tokens(Action::Retry, &terms, &decided);
         Ok(Settled { form, terms, decided, refresh_token })
     }
