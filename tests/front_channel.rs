@@ -6,8 +6,8 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mintage::authority::{
-    AuthorizationRequest, Builder, Caller, Client, DomainSession, Error, GrantType, Login, Profile,
-    RefreshPolicy, SenderConstraint, Target, TokenFormat, TokenRequest, User, WebSession,
+    AuthorizationRequest, Builder, Caller, Client, DomainSession, Error, GrantType, IpRange, Login,
+    Profile, RefreshPolicy, SenderConstraint, Target, TokenFormat, TokenRequest, User, WebSession,
     WebSessionRequest,
 };
 use mintage::codec::jws::{IdExpected, IdVerifier, Scratch};
@@ -23,6 +23,7 @@ use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
 
 laws![
     tokens_come_through_the_browser_only_where_both_permit_it,
+    tokens_come_through_the_browser_only_to_where_the_client_permits,
     an_answer_holds_what_was_asked_for_in_the_fragment,
     an_id_token_fits_what_it_comes_with,
     refusals_of_such_requests_stand_where_the_answer_would,
@@ -164,6 +165,43 @@ fn tokens_come_through_the_browser_only_where_both_permit_it(opener: impl Opener
     let told: Value = serde_json::from_str(&bed.authority().metadata().to_json())?;
     let all: Vec<&str> = std::iter::once("code").chain(FRONT).chain(["hybrid_token"]).collect();
     assert_eq!(told["response_types_supported"], json!(all));
+    Ok(())
+}
+
+fn tokens_come_through_the_browser_only_to_where_the_client_permits(opener: impl Opener) -> Tested {
+    let bed = Bed::with(opener, open)?;
+    let authority = bed.authority();
+    let range = IpRange::parse("192.0.2.0/24").ok_or("no range")?;
+    let client = draft("app").ip_ranges([range]).ip_relaxed_for_refresh();
+    let (_, caller) = bed.register(client)?;
+    let (inside, outside) = ("192.0.2.7".parse()?, "198.51.100.1".parse()?);
+    for response in FRONT.into_iter().chain(["hybrid_token"]) {
+        for address in [Some(inside), Some(outside), None] {
+            let login = Login::now("ann", &authority)?;
+            let login = address.map_or(login.clone(), |address| login.from_address(address));
+            let asked = request("app", response);
+            let pushed = authority.push(&asked, &caller.clone().from_address(inside)).wait()?;
+            let pushed = authority.authorize_pushed("app", &pushed.request_uri).wait()?;
+            for authorization in [authority.authorize(&asked)?, pushed] {
+                let step = authority.next_step(&authorization, Some(&login)).wait().map(drop);
+                let given = authority.approve(&authorization, &login, "openid api").wait();
+                for answer in [step, given.map(drop)] {
+                    let told = answer.err().map(|error| error.error().code());
+                    let wanted = Some("access_denied").filter(|_| address != Some(inside));
+                    assert_eq!(told, wanted, "{response} {address:?}");
+                }
+            }
+        }
+    }
+    // What is redeemed is asked for from where it is redeemed.
+    let authorization = authority.authorize(&request("app", "code"))?;
+    authority.approve(&authorization, &Login::now("ann", &authority)?, "openid api").wait()?;
+    // A range that came after the request counts, too.
+    bed.register(draft("later"))?;
+    let authorization = authority.authorize(&request("later", "token"))?;
+    authority.update_client(draft("later").ip_ranges([range])).wait()?;
+    let given = authority.approve(&authorization, &Login::now("ann", &authority)?, "api").wait();
+    assert_eq!(given.err().map(|error| error.error().code()), Some("access_denied"));
     Ok(())
 }
 

@@ -149,7 +149,8 @@ impl Client {
     }
 
     /// Where its token requests may come from, at most [`IP_RANGES_MAX`] ranges; anywhere by
-    /// default. The host says where a request comes from ([`Caller::from_address`](super::Caller::from_address)).
+    /// default. The host says where a request comes from ([`Caller::from_address`](super::Caller::from_address)),
+    /// and where a browser is that tokens come through ([`Login::from_address`](super::Login::from_address)).
     pub fn ip_ranges(mut self, ranges: impl IntoIterator<Item = IpRange>) -> Client {
         self.settings.ip_ranges = ranges.into_iter().collect();
         self

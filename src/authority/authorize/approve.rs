@@ -1,12 +1,14 @@
 //! From a user who agrees to a code.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::audience::Audience;
 use super::super::audit::{Action, Asker, AuditEvent};
+use super::super::client::RegisteredClient;
 use super::super::derive::DeriveKeys;
 use super::super::error::{Error, Reason};
 use super::super::issue::{Admission, narrow_scope};
@@ -38,6 +40,7 @@ pub struct Login {
     at: Timestamp,
     is_chosen: bool,
     admission: Option<Seq>,
+    address: Option<IpAddr>,
 }
 
 impl Login {
@@ -59,7 +62,7 @@ impl Login {
     pub fn at(subject: impl AsRef<str>, at: Timestamp) -> Result<Login, Error> {
         let subject = Subject::new(subject)
             .map_err(|error| Error::InvalidRequest(Reason::with("subject", error)))?;
-        Ok(Login { subject, device: None, at, is_chosen: false, admission: None })
+        Ok(Login { subject, device: None, at, is_chosen: false, admission: None, address: None })
     }
 
     /// The device, where the host tells devices apart.
@@ -76,6 +79,13 @@ impl Login {
     #[must_use]
     pub fn chosen(self) -> Login {
         Login { is_chosen: true, ..self }
+    }
+
+    /// Where the user's browser is. Tokens come through it only to where the client's
+    /// [`ip_ranges`](super::super::Client::ip_ranges) permit, and with no address to no client that has any.
+    #[must_use]
+    pub fn from_address(self, address: IpAddr) -> Login {
+        Login { address: Some(address), ..self }
     }
 
     /// The moment at which the host began to authenticate the subject, from
@@ -177,12 +187,29 @@ impl<S: Store> Inner<S> {
     ) -> Result<Step, AuthorizationError> {
         let refuse = |error| authorization.refused(error);
         let client = &authorization.client;
-        if login.is_some_and(|login| !self.is_permitted(client, &login.subject)) {
-            return Err(refuse(Error::AccessDenied(not_permitted())));
+        if let Some(login) = login {
+            self.check_login(client, authorization, login).map_err(refuse)?;
         }
         let is_pre_approved = client.settings.permitted != PermittedUsers::SelfAuthorized;
         let situation = self.situation(authorization, login, approved, is_pre_approved);
         next(&situation).map_err(refuse)
+    }
+
+    /// Whether the client may have what was asked for of whoever logged in, where he is.
+    fn check_login(
+        &self,
+        client: &RegisteredClient,
+        authorization: &Authorization,
+        login: &Login,
+    ) -> Result<(), Error> {
+        if !self.is_permitted(client, &login.subject) {
+            return Err(Error::AccessDenied(not_permitted()));
+        }
+        match authorization.response.is_front() {
+            true => client.check_address(login.address, false),
+            // Whoever redeems the code is asked where it is.
+            false => Ok(()),
+        }
     }
 
     fn situation<'a>(
@@ -216,9 +243,7 @@ impl<S: Store> Inner<S> {
         if !is_logged_in(&self.situation(authorization, Some(login), &none, false)) {
             return Err(Error::LoginRequired(Reason::new("the login is not the one demanded")));
         }
-        if !self.is_permitted(&authorization.client, &login.subject) {
-            return Err(Error::AccessDenied(not_permitted()));
-        }
+        self.check_login(&authorization.client, authorization, login)?;
         let scope = narrow_scope(Some(scope), &authorization.scope, self.profile)?;
         // What the client may have no more, or may not have by way of what it asked for.
         let scope = self.profile.covered(&scope, authorization.client.scopes());
