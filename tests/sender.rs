@@ -28,6 +28,7 @@ laws![
     a_required_constraint_is_required,
     a_certificate_binds_what_comes_over_its_connection,
     a_bound_refresh_token_need_not_rotate,
+    a_refresh_token_from_before_a_constraint_is_worth_nothing,
     bound_tokens_stand_after_reopening,
     one_of_many_uses_of_a_proof_wins,
     a_proof_that_comes_with_nothing_live_takes_no_place,
@@ -643,6 +644,28 @@ fn a_bound_refresh_token_need_not_rotate(opener: impl Opener) -> Tested {
     }
     let thief = Key::new(2).with(&caller, "9", START);
     assert_eq!(code_of(bed.refresh(&token, &thief)), Some("invalid_grant"));
+    Ok(())
+}
+
+fn a_refresh_token_from_before_a_constraint_is_worth_nothing(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let key = Key::new(1);
+    for (n, policy) in [RefreshPolicy::fixed(), RefreshPolicy::rotate()].into_iter().enumerate() {
+        let id = format!("app{n}");
+        let (client, caller) = bed.register(draft(&id, TokenFormat::Opaque))?;
+        let old = refresh_token(&bed.issue("ann", &client)?)?;
+        let bound = log_in(&bed, &id, &key.with(&caller, &format!("{id}0"), START))?;
+        let bound = refresh_token(&bound)?;
+        let changed = draft(&id, TokenFormat::Opaque).refresh(policy);
+        let changed = changed.sender_constraint(SenderConstraint::Key);
+        bed.authority().update_client(changed).wait()?;
+        for key in [&key, &Key::new(2)] {
+            let jti = format!("{id}{}", key.thumbprint());
+            let refused = bed.refresh(&old, &key.with(&caller, &jti, START));
+            assert_eq!(code_of(refused), Some("invalid_grant"));
+        }
+        bed.refresh(&bound, &key.with(&caller, &format!("{id}1"), START))?;
+    }
     Ok(())
 }
 

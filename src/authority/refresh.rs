@@ -75,7 +75,11 @@ impl<S: Store> Inner<S> {
             .parse(HandleKind::Refresh, token)
             .map_err(|error| Error::InvalidGrant(Reason::with("no refresh token", error)))?;
         let sender = self.sender(&client, request.caller)?;
-        Self::check_bound(handle.binding.map(Confirmation::of_binding), &sender)?;
+        let bound = handle.binding.map(Confirmation::of_binding);
+        Self::check_bound(bound, &sender)?;
+        if bound.is_none() && Sender::must_be_bound(&client) {
+            return Err(Error::InvalidGrant(Reason::new("from before its client had to be bound")));
+        }
         let asked = asked(request);
         let (scope, audience) = match &asked {
             Ok((scope, audience)) => (

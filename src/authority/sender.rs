@@ -123,11 +123,20 @@ impl Sender {
     /// What a refresh token of this client is bound to: one that proves itself needs nothing more
     /// (RFC 9449 section 5, RFC 8705 section 7.1).
     pub(super) fn of_refresh(&self, client: &RegisteredClient) -> Option<Confirmation> {
-        let settings = &client.settings;
-        let proves = client.is_confidential()
-            && !settings.secret_optional.contains(&GrantType::RefreshToken);
-        self.confirmation.filter(|_| !proves)
+        self.confirmation.filter(|_| !proves_at_refresh(client))
     }
+
+    /// Whether a refresh token of this client that is bound to nothing is worth nothing: it is from a
+    /// time when the client's tokens did not have to be bound.
+    pub(super) fn must_be_bound(client: &RegisteredClient) -> bool {
+        client.settings.sender != SenderConstraint::Offered && !proves_at_refresh(client)
+    }
+}
+
+/// Whether a client proves itself where it refreshes.
+fn proves_at_refresh(client: &RegisteredClient) -> bool {
+    let optional = &client.settings.secret_optional;
+    client.is_confidential() && !optional.contains(&GrantType::RefreshToken)
 }
 
 impl<S: Store> Authority<S> {
