@@ -245,6 +245,7 @@ fn build(directory: &Path, shape: &str, tokens: &str) -> Done<bool> {
                 digest: digest_of(n, 4),
                 expires_at: Timestamp::NEVER,
                 idle_secs: 0,
+                audience: None,
             }),
             code: None,
             pair,

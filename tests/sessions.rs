@@ -3,13 +3,13 @@
 mod support;
 
 use mintage::authority::{
-    AuthorizationRequest, Builder, Client, Error, GrantType, Issue, Issued, Login, Profile,
-    RefreshPolicy, Resources, SLIDING_SECS_MAX, Target, TokenFormat, TokenRequest,
+    Authority, AuthorizationRequest, Builder, Client, Error, GrantType, Issue, Issued, Login,
+    Profile, RefreshPolicy, Resources, SLIDING_SECS_MAX, Target, TokenFormat, TokenRequest,
 };
 use mintage::scope::Scope;
 use mintage::store::{PairPolicy, Store, Ticket};
 use mintage::time::Timestamp;
-use support::{Bed, Opener, START, Tested, access_token, refresh_token};
+use support::{Bed, Boxed, Opener, START, Tested, access_token, refresh_token};
 
 laws![
     a_session_that_is_used_lives_on,
@@ -22,6 +22,7 @@ laws![
     salesforces_scopes_hold_others_in_every_flow,
     salesforces_scopes_widen_in_no_number_of_steps,
     repeated_resources_narrow_the_audience,
+    an_audience_that_was_taken_from_a_client_is_in_no_token_of_it,
 ];
 
 const HOUR: u64 = 3_600;
@@ -200,7 +201,7 @@ fn code<O: Opener>(
     bed: &Bed<O>,
     request: &AuthorizationRequest<'_>,
     scope: &str,
-) -> Result<String, Box<dyn std::error::Error>> {
+) -> Result<String, Boxed> {
     let request = AuthorizationRequest {
         response_type: Some("code"),
         code_challenge: Some(CHALLENGE),
@@ -338,8 +339,66 @@ fn salesforces_scopes_widen_in_no_number_of_steps(opener: impl Opener) -> Tested
     Ok(())
 }
 
+fn an_audience_that_was_taken_from_a_client_is_in_no_token_of_it(opener: impl Opener) -> Tested {
+    let mut bed = Bed::new(opener)?;
+    let auditor = bed.auditor()?;
+    let three = ["https://a.example", "https://b.example", "https://c.example"];
+    for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
+        let id = format!("{format:?}");
+        let app = |audiences: &[&str]| {
+            Client::public(&id)
+                .grants([GrantType::AuthorizationCode, GrantType::RefreshToken])
+                .redirect_uris([CB])
+                .scopes(["api", "refresh_token"])
+                .format(format)
+                .audiences(audiences.iter().copied())
+        };
+        let (client, caller) = bed.register(app(&three))?;
+        let issued = bed.issue("ann", &client)?;
+        let asked = AuthorizationRequest { client_id: Some(&id), ..Default::default() };
+        let codes =
+            [code(&bed, &asked, "api refresh_token")?, code(&bed, &asked, "api refresh_token")?];
+        bed.authority().update_client(app(&[three[1], "https://d.example"])).wait()?;
+        bed.reopen()?;
+        let authority = bed.authority();
+        let audience = |issued: &Issued| -> Result<String, Boxed> {
+            let seen = authority.introspect(&access_token(issued), &auditor).wait()?;
+            Ok(seen.token().map(|token| token.audience.to_string()).unwrap_or_default())
+        };
+        let token = refresh_token(&issued)?;
+        for resource in [three[0], "https://d.example"] {
+            let refused = TokenRequest::refresh(&token, &caller).resource(resource);
+            let refused = authority.token(&refused).wait();
+            assert_eq!(refused.err().map(|error| error.code()), Some("invalid_target"));
+        }
+        let again = bed.refresh(&token, &caller)?;
+        assert_eq!(audience(&again)?, three[1]);
+        let redeem = TokenRequest::code(&codes[0], &caller).code_verifier(VERIFIER);
+        let redeemed = authority.token(&redeem).wait()?;
+        assert_eq!(audience(&redeemed)?, three[1]);
+        // What is given back is there again; what the code lacked when it was redeemed is not.
+        authority.update_client(app(&three)).wait()?;
+        let again = bed.refresh(&refresh_token(&again)?, &caller)?;
+        assert_eq!(audience(&again)?, three.join(" "));
+        let redeemed = bed.refresh(&refresh_token(&redeemed)?, &caller)?;
+        assert_eq!(audience(&redeemed)?, three[1]);
+        // Where nothing is left, there is no token for nobody, and nothing is spent.
+        authority.update_client(app(&["https://d.example"])).wait()?;
+        let token = refresh_token(&again)?;
+        let refused = bed.refresh(&token, &caller);
+        assert_eq!(refused.err().map(|error| error.code()), Some("invalid_target"));
+        let redeem = TokenRequest::code(&codes[1], &caller).code_verifier(VERIFIER);
+        let refused = authority.token(&redeem).wait();
+        assert_eq!(refused.err().map(|error| error.code()), Some("invalid_target"));
+        authority.update_client(app(&three)).wait()?;
+        bed.refresh(&token, &caller)?;
+        authority.token(&redeem).wait()?;
+    }
+    Ok(())
+}
+
 fn repeated_resources_narrow_the_audience(opener: impl Opener) -> Tested {
-    let bed = Bed::new(opener)?;
+    let mut bed = Bed::new(opener)?;
     let authority = bed.authority();
     let three = ["https://a.example", "https://b.example", "https://c.example"];
     let app = Client::public("app")
@@ -352,10 +411,11 @@ fn repeated_resources_narrow_the_audience(opener: impl Opener) -> Tested {
     let request = AuthorizationRequest::from_pairs(pairs)?;
     let code = code(&bed, &request, "api refresh_token")?;
     let auditor = bed.auditor()?;
-    let audience = |token: &str| -> Result<String, Box<dyn std::error::Error>> {
+    let seen_by = |authority: &Authority<_>, token: &str| -> Result<String, Boxed> {
         let seen = authority.introspect(token, &auditor).wait()?;
         Ok(seen.token().map(|token| token.audience.to_string()).unwrap_or_default())
     };
+    let audience = |token: &str| seen_by(&authority, token);
     let redeem = || TokenRequest::code(&code, &caller).code_verifier(VERIFIER);
     for bad in [three[2], "not-a-uri", "https://a.example#x"] {
         let refused = authority.token(&redeem().resource(bad)).wait();
@@ -363,13 +423,20 @@ fn repeated_resources_narrow_the_audience(opener: impl Opener) -> Tested {
     }
     let issued = authority.token(&redeem().resource(three[1])).wait()?;
     assert_eq!(audience(&access_token(&issued))?, three[1]);
-    // The login is for what the code was redeemed for.
+    // The login is for all that was authorized, of which each token may have another part (RFC 8707
+    // section 2.2).
     let token = refresh_token(&issued)?;
-    let wide = authority.token(&TokenRequest::refresh(&token, &caller).resource(three[0])).wait();
+    let wide = authority.token(&TokenRequest::refresh(&token, &caller).resource(three[2])).wait();
     assert_eq!(wide.err().map(|error| error.code()), Some("invalid_target"));
-    let again =
-        authority.token(&TokenRequest::refresh(&token, &caller).resource(three[1])).wait()?;
-    assert_eq!(audience(&access_token(&again))?, three[1]);
+    bed.reopen()?;
+    let authority = bed.authority();
+    let audience = |token: &str| seen_by(&authority, token);
+    let again = TokenRequest::refresh(&token, &caller).resource(three[0]);
+    let (again, retry) = (authority.token(&again).wait()?, authority.token(&again).wait()?);
+    assert_eq!(again.access_token, retry.access_token);
+    assert_eq!(audience(&access_token(&again))?, three[0]);
+    let again = bed.refresh(&refresh_token(&again)?, &caller)?;
+    assert_eq!(audience(&access_token(&again))?, format!("{} {}", three[0], three[1]));
     let (_, robot) =
         bed.register(Client::confidential("robot").scopes(["api"]).audiences(three))?;
     let two = TokenRequest::client_credentials(&robot).resource(three[2]).resource(three[0]);

@@ -211,6 +211,7 @@ impl<S: Made> MintageEngine<S> {
                 digest: refresh.digest,
                 expires_at: Timestamp::NEVER,
                 idle_secs: 0,
+                audience: None,
             }),
             code: None,
         };

@@ -58,6 +58,11 @@ impl Audience {
         self.0.is_within(&of.0)
     }
 
+    /// The audiences of both.
+    pub(super) fn common(&self, other: &Audience) -> Audience {
+        Audience(self.0.filtered(|one| other.0.has(one)))
+    }
+
     pub(super) fn to_shared(&self) -> Arc<str> {
         self.0.to_shared()
     }

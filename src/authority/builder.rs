@@ -132,7 +132,8 @@ impl Builder {
     }
 
     /// The audience, space-delimited, of clients that have none of their own, and the one that
-    /// [`Authority::verify`] demands; the issuer by default.
+    /// [`Authority::verify`] demands; the issuer by default. When it is changed, such clients keep of
+    /// their logins what is in both: where that is nothing, a refresh is refused.
     pub fn audience(mut self, audience: impl Into<String>) -> Builder {
         self.audience = Some(audience.into());
         self

@@ -45,9 +45,11 @@ pub(super) struct Granted {
 }
 
 /// A code that is presented for a birth.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct RedeemedCode {
     pub(super) code: CodeUse,
+    /// What the subject authorized, of which the access token may have a part.
+    pub(super) audience: Audience,
     /// Whether it was redeemed before: then nothing is born, and what it gave ends.
     pub(super) is_spent: bool,
 }
@@ -81,7 +83,7 @@ impl<S: Store> Inner<S> {
         let tag = login_tag(login.as_ref().and_then(|login| login.at));
         let id = login.and_then(|login| self.id_terms(&client, &scope, login));
         let now = self.clock.read();
-        let is_birth = code.is_none_or(|redeemed| !redeemed.is_spent);
+        let is_birth = code.as_ref().is_none_or(|redeemed| !redeemed.is_spent);
         // A code that comes back ends what it gave, however much was minted.
         let counted = match is_birth {
             true => self.limiter.count(client.client_id(), &subject, now.elapsed),
@@ -129,7 +131,9 @@ impl<S: Store> Inner<S> {
                 let bound = sender.of_refresh(&client);
                 let (text, birth) =
                     self.first_refresh(&client, family, key_version, now.unix, bound)?;
-                (Some(text), Some(birth))
+                // RFC 8707 section 2.2: the next access token may be for another part of it.
+                let audience = code.as_ref().map(|redeemed| redeemed.audience.to_shared());
+                (Some(text), Some(RefreshBirth { audience, ..birth }))
             }
             false => (None, None),
         };
@@ -277,7 +281,7 @@ impl<S: Store> Inner<S> {
         let (text, digest) = self.handle(key_version, kind, locator, &secret, bound)?;
         let policy = client.settings.refresh;
         let (expires_at, idle_secs) = (policy.expires_at(now), policy.idle_secs);
-        Ok((text, RefreshBirth { digest, expires_at, idle_secs }))
+        Ok((text, RefreshBirth { digest, expires_at, idle_secs, audience: None }))
     }
 
     fn born(

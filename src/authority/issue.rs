@@ -227,8 +227,28 @@ impl<S: Store> Inner<S> {
         asked: Option<Audience>,
         client: &RegisteredClient,
     ) -> Result<Audience, Error> {
+        narrow_audience(asked, self.audiences_of(client))
+    }
+
+    /// What of the audiences that were granted the client may have still.
+    pub(super) fn still_of(
+        &self,
+        granted: &Audience,
+        client: &RegisteredClient,
+    ) -> Result<Audience, Error> {
+        let common = granted.common(self.audiences_of(client));
+        match common.is_empty() {
+            false => Ok(common),
+            true => {
+                let reason = Reason::new("the client has none of the granted audiences any more");
+                Err(Error::InvalidTarget(reason))
+            }
+        }
+    }
+
+    fn audiences_of<'a>(&'a self, client: &'a RegisteredClient) -> &'a Audience {
         let own = client.audiences();
-        narrow_audience(asked, if own.is_empty() { &self.audience } else { own })
+        if own.is_empty() { &self.audience } else { own }
     }
 }
 

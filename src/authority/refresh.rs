@@ -183,6 +183,7 @@ impl<S: Store> Inner<S> {
                 // What was taken from the client since is not in its next token.
                 let client = &presented.client;
                 let scope = narrow_granted(scope, &family.scope, client, self.profile)?;
+                let of_family = self.still_of(&of_family, client)?;
                 (scope, narrow_audience(audience.clone(), &of_family)?)
             }
             false => (family.scope.clone(), of_family),

@@ -225,6 +225,7 @@ impl Table {
                 digest,
                 expires_at: Timestamp::NEVER,
                 idle_secs: 0,
+                audience: None,
             }),
             code: None,
             only_in: None,

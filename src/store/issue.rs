@@ -158,13 +158,23 @@ impl<J: Journal> Core<J> {
         let mut records = Vec::new();
         let scope = self.intern(&issue.access.scope.to_shared(), &mut records)?;
         let audience = self.intern(&issue.access.audience, &mut records)?;
+        let of_family = issue.refresh.as_ref().and_then(|refresh| refresh.audience.as_ref());
+        let of_family = of_family.filter(|text| **text != issue.access.audience);
+        let of_family = match of_family {
+            Some(text) => self.intern(text, &mut records)?,
+            None => audience,
+        };
         let shares_base = shares_base(issue);
         let held = new_grant.as_ref().or_else(|| shard.grants.get(&grant.id));
         let base = held.and_then(|held| self.base_of(shard, held, issue, now));
         let mut grant_changed = new_grant.is_some();
         let mut family = match base {
             Some(base) => base.row_with_uses(),
-            None => FamilyRow { admission, ..self.new_family(issue, &grant, now, scope, audience) },
+            None => FamilyRow {
+                admission,
+                audience: of_family,
+                ..self.new_family(issue, &grant, now, scope, audience)
+            },
         };
         if issue.only_in.is_some_and(|only| only != family.id) {
             let outcome = IssueOutcome::Elsewhere { family: family.id };
@@ -287,7 +297,7 @@ impl<J: Journal> Core<J> {
         audience: u64,
     ) -> FamilyRow {
         let generation = u32::from(issue.refresh.is_some());
-        let refresh = issue.refresh;
+        let refresh = issue.refresh.as_ref();
         FamilyRow {
             id: issue.family,
             grant: grant.id,

@@ -65,7 +65,7 @@ pub struct AccessBirth {
 }
 
 /// A refresh token about to be born with its family, or the successor of a redeemed one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RefreshBirth {
     /// Digest of the refresh token.
     pub digest: Digest,
@@ -74,6 +74,9 @@ pub struct RefreshBirth {
     pub expires_at: Timestamp,
     /// The family ends when it was not redeemed for so many seconds; 0 for no such limit.
     pub idle_secs: u64,
+    /// The audiences of the family, in canonical text, where they are more than those of the access token
+    /// that is born with it.
+    pub audience: Option<Arc<str>>,
 }
 
 /// Birth of an access token, with its grant and family where they are new, and of a refresh token

@@ -526,6 +526,7 @@ impl Client {
                 digest: r.digest,
                 expires_at: Timestamp::NEVER,
                 idle_secs: 0,
+                audience: None,
             }),
             code: None,
         }));

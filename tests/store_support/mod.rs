@@ -160,6 +160,7 @@ impl<S: Store> Bench<'_, S> {
                 digest: r.digest,
                 expires_at: Timestamp::NEVER,
                 idle_secs: 0,
+                audience: None,
             }),
             code: None,
         }));

@@ -104,9 +104,13 @@ impl<S: Store> Inner<S> {
             false => narrow_granted(presented.scope.as_deref(), &scope, client, self.profile)?,
         };
         // RFC 8707 section 2.2: within "the resource(s) that the resource owner authorized".
-        let audience = match view.spent {
-            true => audience,
-            false => narrow_audience(presented.audience.clone()?, &audience)?,
+        let (authorized, audience) = match view.spent {
+            true => (audience.clone(), audience),
+            false => {
+                let within = self.still_of(&audience, client)?;
+                let asked = narrow_audience(presented.audience.clone()?, &within)?;
+                (within, asked)
+            }
         };
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
         let refresh = wants_refresh && client.refreshes();
@@ -126,7 +130,7 @@ impl<S: Store> Inner<S> {
                 is_told: true,
             }),
             sender: presented.sender,
-            code: Some(RedeemedCode { code: *code, is_spent: view.spent }),
+            code: Some(RedeemedCode { code: *code, audience: authorized, is_spent: view.spent }),
         };
         self.give_birth(granted)
     }
