@@ -30,6 +30,7 @@ laws![
     a_secret_opens_without_the_root_key_of_the_one_before,
     an_assertion_of_every_algorithm_opens_once,
     a_used_assertion_stays_used_after_reopening,
+    wrong_assertions_close_a_client_to_assertions_of_their_address,
     what_is_no_proper_assertion_is_refused_and_uses_nothing_up,
     a_client_opens_only_as_it_was_registered,
     a_shared_secret_signs_assertions,
@@ -315,6 +316,36 @@ fn a_used_assertion_stays_used_after_reopening(opener: impl Opener) -> Tested {
         assert!(is_refused(&bed, &sign(&with(claims("reports", "1"), "exp", json!(START + 90)))?));
     }
     token(&bed, &sign(&claims("reports", "2"))?)?;
+    Ok(())
+}
+
+fn wrong_assertions_close_a_client_to_assertions_of_their_address(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let client = signing_client("reports", &ed25519()?);
+    bed.register(client.authenticates([AuthMethod::PrivateKeyJwt, AuthMethod::ClientSecret]))?;
+    let here = |caller: Caller| -> Result<_, Box<dyn std::error::Error>> {
+        Ok(token(&bed, &caller.from_address("192.0.2.1".parse()?)))
+    };
+    let proper = |jti: &str| sign(&claims("reports", jti));
+    // What is signed with a secret is nothing that the client proves itself with.
+    let key = EncodingKey::from_secret(b"a guess of thirty-two bytes, 32!");
+    for n in 0..20 {
+        let text = encode(&Header::new(Algorithm::HS256), &claims("reports", "a"), &key)?;
+        assert!(matches!(here(Caller::assertion(text))?, Err(Error::InvalidClient(_))) || n > 10);
+    }
+    here(proper("1")?)??;
+    // Nor is a secret an assertion.
+    for _ in 0..11 {
+        assert!(here(Caller::secret("reports", "wrong"))?.is_err());
+    }
+    for n in 0..11 {
+        let elsewhere = with(claims("reports", &format!("b{n}")), "aud", json!("https://other"));
+        assert!(matches!(here(sign(&elsewhere)?)?, Err(Error::InvalidClient(_))));
+    }
+    assert!(matches!(here(proper("2")?)?, Err(Error::TooManyRequests(..))));
+    token(&bed, &proper("2")?)?;
+    bed.clock.advance(1);
+    here(proper("3")?)??;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mintage::authority::{
     Authority, AuthorizationRequest, Backoff, Builder, Caller, Client, Error, GrantType, Issue,
-    Issued, Limits, Login, Profile, Rate, TokenFormat, TokenRequest,
+    Issued, Limits, Login, Profile, Rate, RefreshPolicy, TokenFormat, TokenRequest,
 };
 use mintage::ids::ClientId;
 use mintage::store::PairPolicy;
@@ -22,6 +22,7 @@ laws![
     failures_close_a_client_to_their_address_alone,
     failures_are_forgotten,
     without_an_address_nobody_is_kept_out,
+    who_proves_nothing_is_not_kept_out_and_forgives_nothing,
 ];
 
 /// How long a refusal says to wait.
@@ -241,6 +242,37 @@ fn without_an_address_nobody_is_kept_out(opener: impl Opener) -> Tested {
         assert!(matches!(ask(&wrong), Err(Error::InvalidClient(_))));
     }
     ask(&right)?;
+    Ok(())
+}
+
+fn who_proves_nothing_is_not_kept_out_and_forgives_nothing(opener: impl Opener) -> Tested {
+    let bed = Bed::new(opener)?;
+    let app = |client: Client| client.scopes(["api", "refresh_token"]);
+    let (public, _) = bed.register(app(Client::public("mobile-app")))?;
+    let (optional, right) = bed.register(
+        app(Client::confidential("optional"))
+            .grants([GrantType::AuthorizationCode, GrantType::RefreshToken])
+            .refresh(RefreshPolicy::rotate())
+            .secret_optional([GrantType::RefreshToken]),
+    )?;
+    let refresh = |client: &ClientId, caller: &Caller| -> Result<_, support::Boxed> {
+        let token = refresh_token(&bed.issue("ann", client)?)?;
+        let caller = caller.clone().from_address("192.0.2.1".parse()?);
+        Ok(bed.refresh(&token, &caller))
+    };
+    let guess = |client: &ClientId| refresh(client, &Caller::secret(client.as_str(), "wrong"));
+    for _ in 0..20 {
+        let _ = guess(&public)?;
+    }
+    refresh(&public, &Caller::public("mobile-app"))??;
+
+    for n in 0..11 {
+        assert!(matches!(guess(&optional)?, Err(Error::InvalidClient(_))), "{n}");
+        refresh(&optional, &Caller::public("optional"))??;
+    }
+    assert_eq!(wait_of(guess(&optional)?)?, 1, "a caller without a secret forgave a guesser");
+    assert_eq!(wait_of(refresh(&optional, &right)?)?, 1);
+    refresh(&optional, &Caller::public("optional"))??;
     Ok(())
 }
 

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use mintage::authority::{
-    Authority, Builder, Caller, Client, Error, Issue, Issued, OpenError, Profile, Scratch,
-    TokenFormat, TokenRequest,
+    Authority, Builder, Caller, Client, Error, Issue, Issued, Limits, OpenError, Profile, Rate,
+    Scratch, TokenFormat, TokenRequest,
 };
 use mintage::codec::algorithm::Algorithm;
 use mintage::codec::claims::{AccessClaims, NoExtraClaims};
@@ -308,6 +308,37 @@ fn a_refresh_that_is_not_signed_spends_nothing() -> Tested {
     assert_eq!(access_token(&again), access_token(&second));
     assert_eq!(refresh_token(&again)?, refresh_token(&second)?);
     assert!(bed.refresh(&refresh_token(&second)?).is_ok());
+    Ok(())
+}
+
+#[test]
+fn what_is_not_born_for_want_of_a_signature_is_not_counted() -> Tested {
+    let desk = Desk::default();
+    let limits = Limits::new().per_subject(Rate::new(2, 3_600));
+    let authority = builder().limits(limits).remote_key(remote(&desk)?).in_memory(root())?;
+    let jwts = Client::public("jwts").format(TokenFormat::Jwt);
+    let bare = authority.register(jwts.clone().scopes(["api"])).wait()?.client_id;
+    let lasting = Client::public("lasting").format(TokenFormat::Jwt);
+    let lasting = authority.register(lasting.scopes(["api", "refresh_token"])).wait()?.client_id;
+    desk.give_always(|_| Err(SignerError::Unavailable));
+    for client in [&bare, &lasting].into_iter().cycle().take(6) {
+        assert!(authority.issue(Issue::to("ann", client)).wait().is_err());
+        drop(authority.issue(Issue::to("ann", client)));
+    }
+    desk.give_always(signs);
+    let first = authority.issue(Issue::to("ann", &lasting)).wait()?;
+    let token = refresh_token(&first)?;
+    let caller = Caller::public("lasting");
+    let refresh = || authority.token(&TokenRequest::refresh(&token, &caller));
+    desk.give_always(|_| Err(SignerError::Unavailable));
+    for _ in 0..4 {
+        assert!(refresh().wait().is_err());
+        drop(refresh());
+    }
+    desk.give_always(signs);
+    refresh().wait()?;
+    let over = authority.issue(Issue::to("ann", &bare)).wait();
+    assert!(matches!(over, Err(Error::TooManyRequests(..))), "{over:?}");
     Ok(())
 }
 

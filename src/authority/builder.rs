@@ -441,7 +441,7 @@ impl Builder {
             web_sessions: self.web_sessions,
             scopes_supported: self.scopes_supported,
             slow_room: SlowRoom::default(),
-            limiter: Limiter::new(self.limits),
+            limiter: Arc::new(Limiter::new(self.limits)),
             audit: self.audit,
         };
         Ok(Authority { inner: Arc::new(inner) })

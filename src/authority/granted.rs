@@ -67,7 +67,6 @@ struct Expected {
     refresh_token: Option<SecretText>,
     generation: u32,
     key_version: u8,
-    counted: Counted,
     /// Why nothing may be born.
     over: Option<Error>,
 }
@@ -96,10 +95,7 @@ impl<S: Store> Inner<S> {
             Err(error) if may_reuse => (Counted::default(), Some(error)),
             Err(error) => return Err(error),
         };
-        if let Err(error) = self.spend_proof(sender.proof, &client.id, &subject) {
-            self.limiter.give_back(counted);
-            return Err(error);
-        }
+        self.spend_proof(sender.proof, &client.id, &subject)?;
         let key_version = self.handles.current_version();
         // One call to the system for both.
         let (salt, fresh) = self.draw_birth()?;
@@ -153,25 +149,16 @@ impl<S: Store> Inner<S> {
             refresh,
             code: code.map(|redeemed| redeemed.code),
         };
-        let expected = Expected {
-            pair,
-            request,
-            form,
-            terms,
-            refresh_token,
-            generation,
-            key_version,
-            counted,
-            over,
-        };
+        let expected =
+            Expected { pair, request, form, terms, refresh_token, generation, key_version, over };
         if is_birth && expected.form.is_remote() && issue.refresh.is_none() {
-            return Ok(Ticket::slow(Arc::clone(self).born_as_signed(issue, expected)));
+            return Ok(Ticket::slow(Arc::clone(self).born_as_signed(issue, expected, counted)));
         }
         let decided = Decided { grant, family, generation, admission, key_version };
         let signing =
             self.sign_ahead(&expected.form, &expected.terms, is_birth.then_some(decided))?;
         let verb = Verb::Issue(Box::new(issue));
-        Ok(self.decide(verb, signing, move |inner, outcome| inner.born(expected, outcome)))
+        Ok(self.decide(verb, signing, move |inner, outcome| inner.born(expected, counted, outcome)))
     }
 
     /// A birth by a remote key in a family that may be there already: the store says in which one
@@ -180,11 +167,18 @@ impl<S: Store> Inner<S> {
         self: Arc<Self>,
         mut issue: store::Issue,
         expected: Expected,
+        counted: Counted,
     ) -> Result<Issued, Error> {
         let mut presigned = None;
+        let mut counted = Some(counted);
         issue.only_in = Some(0);
         for _ in 0..FAMILIES_TRIED_MAX {
-            let outcome = self.store.apply(Verb::Issue(Box::new(issue.clone()))).await;
+            let applied = self.store.apply(Verb::Issue(Box::new(issue.clone())));
+            if matches!(applied.decided(), Some(Ok(Outcome::Issue(IssueOutcome::Issued { .. })))) {
+                // Whether or not anybody waits for the answer.
+                counted.take().unwrap_or_default().keep();
+            }
+            let outcome = applied.await;
             let Expected { generation, key_version, .. } = expected;
             let (signing, family) = match &outcome {
                 Ok(Outcome::Issue(IssueOutcome::Elsewhere { family }))
@@ -200,12 +194,14 @@ impl<S: Store> Inner<S> {
                     if issue.code.is_some() && issue.only_in != Some(*family) =>
                 {
                     let family = *family;
-                    let again = Expected { counted: Counted::default(), ..expected.clone() };
-                    let Settled { form, terms, decided, .. } = self.born(again, outcome)?;
+                    let none = Counted::default();
+                    let Settled { form, terms, decided, .. } =
+                        self.born(expected.clone(), none, outcome)?;
                     (self.sign_ahead(&form, &terms, Some(decided))?, family)
                 }
                 _ => {
-                    let settled = self.born(expected, outcome)?;
+                    let settled =
+                        self.born(expected, counted.take().unwrap_or_default(), outcome)?;
                     return self.issued_async(settled, presigned).await;
                 }
             };
@@ -287,24 +283,14 @@ impl<S: Store> Inner<S> {
     fn born(
         &self,
         expected: Expected,
+        counted: Counted,
         outcome: Result<Outcome, StoreError>,
     ) -> Result<Settled, Error> {
-        let Expected {
-            pair,
-            request,
-            form,
-            terms,
-            refresh_token,
-            generation,
-            key_version,
-            counted,
-            over,
-        } = expected;
-        if !matches!(outcome, Ok(Outcome::Issue(IssueOutcome::Issued { .. }))) {
-            self.limiter.give_back(counted);
-        }
+        let Expected { pair, request, form, terms, refresh_token, generation, key_version, over } =
+            expected;
         match outcome? {
             Outcome::Issue(IssueOutcome::Issued { family, grant, admission }) => {
+                counted.keep();
                 let decided = Decided { grant, family, generation, admission, key_version };
                 self.tell_tokens(Action::Issue, &terms, &decided);
                 Ok(Settled { form, terms, decided, refresh_token })

@@ -3,8 +3,10 @@
 
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::client_auth::AuthMethod;
 use super::error::{Error, OpenError, Reason};
 use crate::ids::{ClientId, Subject};
 use crate::sync::{Mutex, MutexGuard, PoisonError, RandomState};
@@ -140,7 +142,8 @@ impl Limits {
     }
 
     /// How long a client's callers wait after failures to authenticate. They are counted for each
-    /// client and address (of IPv6, its first 64 bits), whether or not there is such a client.
+    /// client, method and address (of IPv6, its first 64 bits), whether or not there is such a client.
+    /// Who presents no secret and no assertion guesses nothing and does not wait.
     pub fn backoff(self, backoff: Backoff) -> Limits {
         Limits { backoff: Some(backoff), ..self }
     }
@@ -163,11 +166,32 @@ impl Limits {
     }
 }
 
-/// A birth that was counted, to be given back where nothing is born.
-#[derive(Clone, Copy, Default)]
+/// A birth that was counted. It is given back when this is dropped: keep it where something was born.
+#[derive(Default)]
+#[must_use = "what is dropped is given back"]
 pub(super) struct Counted {
+    limiter: Option<Arc<Limiter>>,
     client: Option<u64>,
     subject: Option<u64>,
+}
+
+impl Counted {
+    /// It was born.
+    pub(super) fn keep(mut self) {
+        self.limiter = None;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Some(limiter) = &self.limiter else { return };
+        if let (Some(rate), Some(key)) = (limiter.limits.per_client, self.client) {
+            limiter.clients.with(key, |spent| spent.give_back(rate));
+        }
+        if let (Some(rate), Some(key)) = (limiter.limits.per_subject, self.subject) {
+            limiter.subjects.with(key, |spent| spent.give_back(rate));
+        }
+    }
 }
 
 /// Who is waited for after failures; `None` where nobody is.
@@ -195,12 +219,16 @@ impl Limiter {
 
     /// Counts a birth, or refuses it.
     pub(super) fn count(
-        &self,
+        self: &Arc<Self>,
         client: &ClientId,
         subject: &Subject,
         now: Duration,
     ) -> Result<Counted, Error> {
         let mut counted = Counted::default();
+        if self.limits.per_client.is_none() && self.limits.per_subject.is_none() {
+            return Ok(counted);
+        }
+        counted.limiter = Some(Arc::clone(self));
         if let Some(rate) = self.limits.per_client {
             let key = self.hasher.hash_one(client);
             self.clients.with(key, |spent| spent.take(rate, now)).map_err(|retry_after| {
@@ -213,7 +241,6 @@ impl Limiter {
             let key = self.hasher.hash_one(subject);
             let taken = self.subjects.with(key, |spent| spent.take(rate, now));
             if let Err(retry_after) = taken {
-                self.give_back(counted);
                 let reason = Reason::new("the subject has had as many tokens as it may");
                 return Err(Error::TooManyRequests(reason, retry_after));
             }
@@ -222,29 +249,20 @@ impl Limiter {
         Ok(counted)
     }
 
-    /// Nothing was born.
-    pub(super) fn give_back(&self, counted: Counted) {
-        if let (Some(rate), Some(key)) = (self.limits.per_client, counted.client) {
-            self.clients.with(key, |spent| spent.give_back(rate));
-        }
-        if let (Some(rate), Some(key)) = (self.limits.per_subject, counted.subject) {
-            self.subjects.with(key, |spent| spent.give_back(rate));
-        }
-    }
-
     /// Lets a caller try to authenticate, or says how long it must wait.
     pub(super) fn admit(
         &self,
-        client: Option<&ClientId>,
+        guessed: impl FnOnce() -> Option<(ClientId, AuthMethod)>,
         address: Option<IpAddr>,
         now: impl FnOnce() -> Duration,
     ) -> Result<Guesser, Error> {
-        let (Some(backoff), Some(client)) = (self.limits.backoff, client) else { return Ok(None) };
+        let Some(backoff) = self.limits.backoff else { return Ok(None) };
         if address.is_none() && !backoff.without_address {
             return Ok(None);
         }
+        let Some(guessed) = guessed() else { return Ok(None) };
         let mut hasher = self.hasher.build_hasher();
-        client.hash(&mut hasher);
+        guessed.hash(&mut hasher);
         address.map(network).hash(&mut hasher);
         let key = hasher.finish();
         let wait = self.failures.read(key).map_or(0, |held| held.closed_until);

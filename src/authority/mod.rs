@@ -178,7 +178,7 @@ struct Inner<S> {
     web_sessions: Option<Arc<dyn WebSessions>>,
     scopes_supported: Vec<String>,
     slow_room: client_auth::SlowRoom,
-    limiter: limits::Limiter,
+    limiter: Arc<limits::Limiter>,
     audit: Option<Arc<dyn Audit>>,
     keys: signing::SigningKeys,
     scratches: ArrayQueue<jws::Scratch>,

@@ -133,12 +133,7 @@ impl<S: Store> Inner<S> {
             true => self.limiter.count(&family.client, &family.subject, presented.now.elapsed)?,
             false => Counted::default(),
         };
-        if let Err(error) =
-            self.spend_proof(presented.sender.proof, &family.client, &family.subject)
-        {
-            self.limiter.give_back(counted);
-            return Err(error);
-        }
+        self.spend_proof(presented.sender.proof, &family.client, &family.subject)?;
         let verb = Verb::Redeem(Box::new(Redeem {
             family: from.family,
             generation,
@@ -254,16 +249,14 @@ impl<S: Store> Inner<S> {
         expected: Expected,
         outcome: Result<Outcome, StoreError>,
     ) -> Result<Settled, Error> {
-        if !matches!(outcome, Ok(Outcome::Redeem(RedeemOutcome::Redeemed { .. }))) {
-            self.limiter.give_back(expected.counted);
-        }
         let Outcome::Redeem(outcome) = outcome? else {
             return Err(Error::ServerError(Reason::new("the store answered another question")));
         };
         let family = expected.presented.handle.locator.id;
         match outcome {
             RedeemOutcome::Redeemed { generation, admission } => {
-                let Expected { grant, successor, form, terms, key_version, .. } = expected;
+                let Expected { grant, successor, form, terms, key_version, counted, .. } = expected;
+                counted.keep();
                 let decided = Decided { grant, family, generation, admission, key_version };
                 self.tell_tokens(Action::Redeem, &terms, &decided);
                 Ok(Settled { form, terms, decided, refresh_token: successor })

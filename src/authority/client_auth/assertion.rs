@@ -59,15 +59,14 @@ impl<S: Store> Inner<S> {
         text: &SecretText,
         now: Timestamp,
     ) -> Result<VerifiedAssertion, Error> {
-        let (method, keys) = match assertion.is_symmetric() {
+        let method = method_of(&assertion);
+        let keys = match assertion.is_symmetric() {
             true => {
                 let now = self.now();
                 let live = client.secrets.iter().filter(|kept| kept.is_live(now));
-                let keys: Vec<VerifyingKey> =
-                    live.filter_map(|kept| kept.hmac().cloned()).collect();
-                (AuthMethod::ClientSecretJwt, keys)
+                live.filter_map(|kept| kept.hmac().cloned()).collect()
             }
-            false => (AuthMethod::PrivateKeyJwt, self.keys_of(client, None)),
+            false => self.keys_of(client, None),
         };
         if !client.settings.methods.contains(&method) {
             return Err(Error::InvalidClient(Reason::new("not registered for this assertion")));
@@ -142,6 +141,13 @@ impl<S: Store> Inner<S> {
             // A store that cannot decide at once: nothing may happen before it has.
             None => used.wait().map(|()| Ticket::ready(Ok(()))),
         }
+    }
+}
+
+pub(super) fn method_of(assertion: &Assertion<'_>) -> AuthMethod {
+    match assertion.is_symmetric() {
+        true => AuthMethod::ClientSecretJwt,
+        false => AuthMethod::PrivateKeyJwt,
     }
 }
 

@@ -102,9 +102,8 @@ impl<S: Store> Inner<S> {
         caller: &Caller,
         grant: Option<GrantType>,
     ) -> Result<Authenticated, Error> {
-        let client_id = caller.client_id.as_ref().and_then(|id| id.as_ref().ok());
         let elapsed = || self.clock.read().elapsed;
-        let guesser = self.limiter.admit(client_id, caller.address, elapsed)?;
+        let guesser = self.limiter.admit(|| self.guessed(caller), caller.address, elapsed)?;
         let proven = self.prove(caller, grant);
         match &proven {
             Ok(_) => self.limiter.judged(guesser, true, elapsed),
@@ -117,6 +116,23 @@ impl<S: Store> Inner<S> {
             return Err(Error::InvalidClient(reason));
         }
         Ok(authenticated)
+    }
+
+    /// Whose secret or key a caller might guess, and by which method: who proves nothing guesses
+    /// nothing, and a guess at a secret says nothing of a key.
+    fn guessed(&self, caller: &Caller) -> Option<(ClientId, AuthMethod)> {
+        match &caller.proof {
+            Proof::None => None,
+            Proof::Secret(..) => {
+                let id = caller.client_id.as_ref()?.as_ref().ok()?;
+                Some((id.clone(), AuthMethod::ClientSecret))
+            }
+            Proof::Assertion(text) => {
+                let assertion = self.assertions.read(text.expose()).ok()?;
+                let id = ClientId::new(assertion.said_issuer()?).ok()?;
+                Some((id, assertion::method_of(&assertion)))
+            }
+        }
     }
 
     fn prove(&self, caller: &Caller, grant: Option<GrantType>) -> Result<Authenticated, Error> {
