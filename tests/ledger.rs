@@ -116,6 +116,38 @@ fn the_ledger_says_what_was_done_in_order() -> Tested {
     Ok(())
 }
 
+#[test]
+fn a_session_that_slides_is_no_news() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let clock = Arc::new(ManualClock::at(START));
+    let authority = open(dir.path(), &clock, 1 << 20, 0)?;
+    let app = Client::public("app").access_secs(3_600).sliding(24 * 3_600);
+    let app = authority.register(app.scopes(["api", "refresh_token"])).wait()?.client_id;
+    let bare = Client::public("bare").access_secs(3_600).sliding(24 * 3_600).scopes(["api"]);
+    let bare = authority.register(bare).wait()?.client_id;
+    let born = [&app, &bare].map(|client| authority.issue(Issue::to("ann", client)).wait());
+    let born = born.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let refresh = born[0].refresh_token.as_ref().ok_or("none")?;
+    authority.token(&TokenRequest::refresh(refresh.expose(), &Caller::public("app"))).wait()?;
+    let before = all(authority.store(), None, 1_000)?;
+    // Each time it would have ended, had it not been moved.
+    for _ in 0..3 {
+        clock.advance(3_000);
+        for issued in &born {
+            authority.verify_live(issued.access_token.expose()).wait()?;
+        }
+    }
+    assert_eq!(lines(&all(authority.store(), None, 1_000)?), lines(&before));
+    // The log is read as it was meant.
+    authority.close()?;
+    let authority = open(dir.path(), &clock, 1 << 20, 0)?;
+    assert_eq!(lines(&all(authority.store(), None, 1_000)?), lines(&before));
+    for issued in &born {
+        authority.verify_live(issued.access_token.expose()).wait()?;
+    }
+    Ok(())
+}
+
 /// Waits for a ticket, and asks again while the store is busy.
 fn patiently<T: Send + 'static>(
     ticket: impl Fn() -> Ticket<T, Error>,

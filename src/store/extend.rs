@@ -44,15 +44,18 @@ impl<J: Journal> Core<J> {
             let outcome = Outcome::Extend(Some(token.row.expires_at));
             return self.attached(token.lsn, outcome);
         }
-        let mut records = vec![Record::Token(TokenRow { expires_at, ..token.row.clone() })];
-        if expires_at > family_row.horizon {
+        // A use is no news: nothing was born.
+        let moved = TokenRow { expires_at, ..token.row.clone() };
+        let mut records = vec![Record::Token(moved).again()];
+        let outgrown = (expires_at > family_row.horizon).then(|| {
             let horizon = expires_at.plus(expires_at.since(now));
-            records.push(Record::Family(FamilyRow { horizon, ..family.row_with_uses() }));
-        }
+            FamilyRow { horizon, ..family.row_with_uses() }
+        });
+        records.extend(outgrown.clone().map(|row| Record::Family(row).again()));
         let appended = self.append(&records, Lane::Birth)?;
         token.row.expires_at = expires_at;
         token.lsn = appended.first;
-        if let Some(Record::Family(row)) = records.pop() {
+        if let Some(row) = outgrown {
             family.state.put(row, appended.nth(1), self.journal.published());
         }
         Ok(appended.ticket(Outcome::Extend(Some(expires_at))))
