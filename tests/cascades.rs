@@ -4,10 +4,10 @@
 mod support;
 
 use mintage::authority::{
-    Authorization, AuthorizationRequest, Caller, Client, Error, GrantType, Issued, Login,
-    RefreshPolicy, Target, TokenFormat, TokenRequest,
+    Authorization, AuthorizationRequest, Caller, Client, Error, GrantType, IdentityOptions, Issued,
+    Login, RefreshPolicy, Target, TokenFormat, TokenRequest, User,
 };
-use mintage::ids::ClientId;
+use mintage::ids::{ClientId, Subject};
 use support::{Bed, Boxed, Opener, Tested, access_token, refresh_token};
 
 laws![every_scope_reaches_every_kind_on_every_path];
@@ -96,7 +96,7 @@ fn request(client: &ClientId) -> AuthorizationRequest<'_> {
 
 fn approve<O: Opener>(bed: &Bed<O>, on: &Authorization, subject: &str) -> Result<String, Boxed> {
     let login = Login::now(subject, &bed.authority())?;
-    let url = bed.authority().approve(on, &login, "api refresh_token").wait()?;
+    let url = bed.authority().approve(on, &login, "api openid refresh_token").wait()?;
     Ok(url.expose().split(['=', '&']).nth(1).ok_or("no code")?.to_owned())
 }
 
@@ -115,7 +115,7 @@ fn hold<O: Opener>(bed: &Bed<O>, id: &str, format: TokenFormat) -> Result<Held, 
         .pkce_required(false)
         .redirect_uris([CB])
         .format(format)
-        .scopes(["api", "refresh_token"]);
+        .scopes(["api", "openid", "refresh_token"]);
     let (client, caller) = bed.register(draft)?;
     let subject = format!("user of {id}");
     let authority = bed.authority();
@@ -174,9 +174,13 @@ fn paths<O: Opener>(
     let authority = bed.authority();
     let access = |issued: &Issued| -> Result<_, Boxed> {
         let token = access_token(issued);
+        let (subject, options) = (issued.subject.as_str(), IdentityOptions::default());
+        let identity = authority.identity("mintage", subject, &token, options).wait();
         Ok(vec![
             ("introspect", bed.is_active(&token, auditor)?),
             ("verify_live", authority.verify_live(&token).wait().is_ok()),
+            ("userinfo", authority.user_info(&token).wait().is_ok()),
+            ("identity", identity.is_ok()),
         ])
     };
     Ok(match kind {
@@ -212,8 +216,12 @@ fn paths<O: Opener>(
     })
 }
 
+fn user(_: &Subject) -> Option<User> {
+    Some(User::default())
+}
+
 fn every_scope_reaches_every_kind_on_every_path(opener: impl Opener) -> Tested {
-    let mut bed = Bed::with(opener, |builder| builder.code_secs(900))?;
+    let mut bed = Bed::with(opener, |builder| builder.code_secs(900).users(user))?;
     let auditor = bed.auditor()?;
     for (scope, reached) in TABLE {
         for format in [TokenFormat::Opaque, TokenFormat::Jwt] {

@@ -16,7 +16,7 @@ use mintage::codec::keys::{SigningKey, VerifyingKey};
 use mintage::entropy::SeededEntropy;
 use mintage::ids::Subject;
 use mintage::secret::SecretText;
-use mintage::store::Store;
+use mintage::store::{PairPolicy, Store};
 use mintage::time::Timestamp;
 use serde_json::{Value, json};
 use support::{Bed, ISSUER, Opener, START, Tested, access_token, refresh_token};
@@ -32,6 +32,8 @@ laws![
     pushed_requests_give_such_answers_once,
     a_hybrid_app_gets_the_sessions_that_its_scope_holds,
     a_hybrid_refresh_takes_every_refresh_token_and_opens_new_sessions,
+    no_session_is_opened_for_what_was_revoked,
+    a_code_does_not_come_with_a_token_where_a_user_has_one_login,
     hybrid_grants_are_off_until_they_are_on,
     hybrid_jwts_do_not_go_with_rotation,
     a_hybrid_token_comes_through_the_browser,
@@ -482,6 +484,63 @@ fn a_hybrid_refresh_takes_every_refresh_token_and_opens_new_sessions(
         assert!(names(&one).contains(&"sidCookieName"));
         assert_ne!(one, again, "sessions are new every time");
         assert_ne!(one, first);
+    }
+    Ok(())
+}
+
+fn no_session_is_opened_for_what_was_revoked(opener: impl Opener) -> Tested {
+    let bed = Bed::with(opener, |builder| {
+        builder.tokens_in_front(true).web_sessions(|request: &WebSessionRequest<'_>| {
+            assert_ne!(request.subject.as_str(), "ann", "opened for what was revoked");
+            None
+        })
+    })?;
+    let authority = bed.authority();
+    for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
+        let id = format!("{format:?}");
+        let app = draft(&id).format(format).refresh(RefreshPolicy::rotate());
+        // Hybrid apps with JWTs prove themselves.
+        let app = match format {
+            TokenFormat::Opaque => app,
+            _ => {
+                app.sender_constraint(SenderConstraint::Certificate).refresh(RefreshPolicy::fixed())
+            }
+        };
+        let (client, caller) = bed.register(app)?;
+        let caller = caller.with_certificate([7; 32]);
+        let code = code(&bed, &id, "openid api web refresh_token")?;
+        let ticket = authority.token(&hybrid(&code, &caller));
+        authority.revoke(Target::Client(&client)).wait()?;
+        assert_eq!(code_of(ticket.wait()), Some("invalid_grant"), "{id}");
+    }
+    Ok(())
+}
+
+fn a_code_does_not_come_with_a_token_where_a_user_has_one_login(opener: impl Opener) -> Tested {
+    let bed = Bed::with(opener, open)?;
+    for (policy, is_one) in [
+        (PairPolicy::Unlimited, false),
+        (PairPolicy::Newest(2), false),
+        (PairPolicy::Newest(1), true),
+        (PairPolicy::Replace, true),
+        (PairPolicy::Reject, true),
+    ] {
+        let id = format!("app{policy:?}").replace(['(', ')'], "");
+        let (_, caller) = bed.register(draft(&id).pairs(policy))?;
+        for response in FRONT {
+            let has = |one: &str| response.split(' ').any(|name| name == one);
+            let wanted = (is_one && has("code") && has("token")).then_some("invalid_request");
+            let found = refused(&bed, &request(&id, response)).map(|(code, _)| code);
+            assert_eq!(found, wanted, "{policy:?} {response}");
+        }
+        if !is_one {
+            let url = answer(&bed, &request(&id, "code token"))?;
+            let code = parameter(&url, "code").ok_or("no code")?;
+            let redeem = TokenRequest::code(&code, &caller).code_verifier(VERIFIER);
+            bed.authority().token(&redeem.redirect_uri(CB)).wait()?;
+            let token = parameter(&url, "access_token").ok_or("no token")?;
+            bed.authority().verify_live(&token).wait()?;
+        }
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ laws![
     a_refresh_gives_an_id_token_of_the_same_login,
     a_retry_has_an_id_token_if_the_refresh_had_one,
     only_openid_and_a_login_give_id_tokens,
+    a_login_is_as_old_as_its_host_says,
+    what_has_no_room_in_its_id_token_is_not_born,
     an_id_token_says_what_its_client_is_registered_for,
     an_id_token_is_no_access_token,
     a_rotated_key_signs_id_tokens_that_old_ones_stand_beside,
@@ -266,6 +268,82 @@ fn only_openid_and_a_login_give_id_tokens(opener: impl Opener) -> Tested {
     let issued = bed.authority().issue(issue).wait()?;
     let said = claims(&id_token(&issued)?)?;
     assert_eq!((&said["nonce"], &said["auth_time"]), (&json!("n-2"), &json!(START)));
+    Ok(())
+}
+
+fn a_login_is_as_old_as_its_host_says(opener: impl Opener) -> Tested {
+    let mut bed = Bed::with(opener, settings)?;
+    let (client, caller) = bed.register(draft("app"))?;
+    let issue = Issue::to("ann", &client).authenticated_at(Timestamp(START - 500));
+    let issued = bed.authority().issue(issue).wait()?;
+    bed.clock.advance(100);
+    bed.reopen()?;
+    let again = bed.refresh(&refresh_token(&issued)?, &caller)?;
+    for issued in [issued, again] {
+        assert_eq!(claims(&id_token(&issued)?)?["auth_time"], json!(START - 500));
+    }
+    // One that no token can say is no birth.
+    let before = bed.authority().stats().families;
+    let issue = Issue::to("ann", &client).authenticated_at(Timestamp(u64::MAX));
+    let refused = bed.authority().issue(issue).wait();
+    assert_eq!(refused.err().map(|error| error.code()), Some("server_error"));
+    assert_eq!(bed.authority().stats().families, before);
+    Ok(())
+}
+
+fn many(builder: Builder) -> Builder {
+    builder.users(|subject: &Subject| {
+        let text = match subject.as_str() {
+            "big" => "x".repeat(10_000),
+            _ => String::new(),
+        };
+        Some(User { name: Some(text), ..User::default() })
+    })
+}
+
+fn what_has_no_room_in_its_id_token_is_not_born(opener: impl Opener) -> Tested {
+    let mut bed = Bed::with(opener, settings)?;
+    for (n, format) in [TokenFormat::Opaque, TokenFormat::Jwt].into_iter().enumerate() {
+        let id = format!("app{n}");
+        let app = draft(&id).format(format).id_token_claims();
+        let (client, caller) = bed.register(app)?;
+        bed.settings(settings);
+        bed.reopen()?;
+        let scope = "openid profile refresh_token";
+        let issue =
+            |bed: &Bed<_>| bed.authority().issue(Issue::to("big", &client).scope(scope)).wait();
+        let token = refresh_token(&issue(&bed)?)?;
+        let request = AuthorizationRequest {
+            response_type: Some("code"),
+            client_id: Some(&id),
+            scope: Some(scope),
+            code_challenge: Some(CHALLENGE),
+            code_challenge_method: Some("S256"),
+            ..AuthorizationRequest::default()
+        };
+        let authorization = bed.authority().authorize(&request)?;
+        let login = Login::now("big", &bed.authority())?;
+        let url = bed.authority().approve(&authorization, &login, scope).wait()?;
+        let code = url.expose().split(['=', '&']).nth(1).ok_or("no code")?;
+        let redeem = |bed: &Bed<_>| {
+            let redeem = TokenRequest::code(code, &caller).code_verifier(VERIFIER);
+            bed.authority().token(&redeem).wait()
+        };
+        bed.settings(many);
+        bed.reopen()?;
+        let before = (bed.authority().stats().families, bed.authority().stats().tokens_resident);
+        for refused in [issue(&bed), bed.refresh(&token, &caller), redeem(&bed)] {
+            assert_eq!(refused.err().map(|error| error.code()), Some("server_error"), "{id}");
+        }
+        let after = (bed.authority().stats().families, bed.authority().stats().tokens_resident);
+        assert_eq!(before, after, "{id}");
+        // Nothing was spent: these are first uses, with ID tokens.
+        bed.settings(settings);
+        bed.reopen()?;
+        let narrow = TokenRequest::refresh(&token, &caller).scope("openid");
+        assert!(bed.authority().token(&narrow).wait()?.id_token.is_some());
+        assert!(redeem(&bed)?.id_token.is_some());
+    }
     Ok(())
 }
 

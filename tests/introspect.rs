@@ -177,10 +177,9 @@ fn a_signed_answer_is_for_the_one_who_asked(opener: impl Opener) -> Tested {
     let authority = bed.authority();
     let (client, _) = bed.app("app", TokenFormat::Jwt)?;
     let token = access_token(&bed.issue("ann", &client)?);
-    let server = mintage::ids::ClientId::new("auditor")?;
     for (token, active) in [(token.as_str(), true), ("garbage", false)] {
         let answer = authority.introspect(token, &auditor).wait()?;
-        let jwt = authority.sign_introspection(&answer, &server).wait()?;
+        let jwt = authority.sign_introspection(&answer).wait()?;
         let (input, signature) = jwt.rsplit_once('.').ok_or("no JWT")?;
         let decode = |text: &str| base64_simd::URL_SAFE_NO_PAD.decode_to_vec(text);
         let jwks: Value = serde_json::from_str(&authority.keys().jwks())?;

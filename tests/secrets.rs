@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use base64_simd::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use mintage::authority::{
-    AuthMethod, AuthorizationRequest, Caller, Client, Credentials, GrantType, Login, Target,
-    TokenFormat, TokenRequest,
+    AuthMethod, AuthorizationRequest, Caller, Client, Credentials, GrantType, Login, Profile,
+    Target, TokenFormat, TokenRequest,
 };
 use mintage::codec::keys::SigningKey;
 use mintage::root_key::RootKey;
@@ -272,6 +272,32 @@ fn i1_reasons_are_traced_and_secrets_are_not() -> Tested {
         let cut = text.len().min(60);
         assert!(!traced.contains(&text[text.len() - cut..]), "a secret was traced");
         assert!(!traced.contains(&text[..cut]), "a secret was traced");
+    }
+    Ok(())
+}
+
+#[test]
+fn i1_answers_show_no_secret() -> Tested {
+    for profile in [Profile::Standard, Profile::Salesforce] {
+        let bed = Bed::with(
+            Memory::default(),
+            match profile {
+                Profile::Salesforce => |builder| builder.profile(Profile::Salesforce),
+                _ => |builder| builder.profile(Profile::Standard),
+            },
+        )?;
+        let client = Client::confidential("app").grants([GrantType::ClientCredentials]);
+        let (_, caller) = bed.register(client.scopes(["api"]).run_as("robot"))?;
+        let request = TokenRequest::client_credentials(&caller);
+        let issued = bed.authority().token(&request).wait()?;
+        let shown = format!("{issued:?}{:?}", issued.to_json());
+        let wire = issued.to_json();
+        let wire: serde_json::Value = serde_json::from_str(wire.expose())?;
+        assert_eq!(wire["signature"].is_string(), profile == Profile::Salesforce);
+        for name in ["access_token", "refresh_token", "id_token", "signature"] {
+            let Some(secret) = wire[name].as_str() else { continue };
+            assert!(!shown.contains(secret), "{name} of {profile:?} is shown");
+        }
     }
     Ok(())
 }

@@ -118,8 +118,10 @@ pub enum Error {
     InvalidRedirectUri(Reason),
     /// The client metadata is unusable (RFC 7591 section 3.2.2).
     InvalidClientMetadata(Reason),
-    /// More was asked for than [`Limits`](super::Limits) allow; how long to wait (RFC 6585 section 4).
-    /// Nothing happened: a code or a refresh token that was presented is as it was.
+    /// More was asked for than [`Limits`](super::Limits) allow; how long to wait (RFC 6585 section 4). So
+    /// is refused whatever gives birth to an access token, and for a client's callers that failed too
+    /// often whatever authenticates a client. A code, a refresh token or a proof of a key that was
+    /// presented is as it was; an assertion is used up once its client was authenticated.
     TooManyRequests(Reason, Duration),
     /// The store cannot do it now, or cannot say whether it did: never an OAuth refusal.
     TemporarilyUnavailable(StoreError),

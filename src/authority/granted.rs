@@ -80,7 +80,7 @@ impl<S: Store> Inner<S> {
         let Granted { admission, client, subject, device, scope, audience, refresh, .. } = granted;
         let (login, code, sender) = (granted.login, granted.code, granted.sender);
         let tag = login_tag(login.as_ref().and_then(|login| login.at));
-        let id = login.and_then(|login| self.id_terms(&client, &scope, login));
+        let id = login.and_then(|login| self.id_terms(&client, &subject, &scope, login));
         let now = self.clock.read();
         let is_birth = code.as_ref().is_none_or(|redeemed| !redeemed.is_spent);
         // A code that comes back ends what it gave, however much was minted.
@@ -120,6 +120,9 @@ impl<S: Store> Inner<S> {
             is_salesforce: client.format() == TokenFormat::SalesforceJwt,
             id,
         };
+        if is_birth {
+            self.check_id(&terms)?;
+        }
         let seed = Seed { pair: &pair, request: &request, salt: &salt, family, key_version };
         let (form, handle) = self.form(&client, &terms, &seed, fresh)?;
         let (refresh_token, refresh) = match refresh {

@@ -25,6 +25,8 @@ use crate::time::{Reading, Timestamp};
 #[derive(Clone, Debug)]
 pub struct Introspection {
     issuer: Arc<str>,
+    /// Who asked.
+    asker: ClientId,
     active: Option<ActiveToken>,
     salesforce: Option<SalesforceNames>,
 }
@@ -134,20 +136,16 @@ const INACTIVE: &str = r#"{"active":false}"#;
 
 impl<S: Store> Authority<S> {
     /// The answer as a signed JWT (`application/token-introspection+jwt`, RFC 9701 section 5), for the
-    /// resource server that asked and nobody else. Its signature lasts: an answer says what was so when
-    /// it was asked for.
+    /// resource server that asked for it and nobody else. Its signature lasts: an answer says what was so
+    /// when it was asked for.
     ///
     /// # Errors
     /// [`Error::ServerError`] when it could not be signed, or would be too long.
-    pub fn sign_introspection(
-        &self,
-        answer: &Introspection,
-        resource_server: &ClientId,
-    ) -> Ticket<String, Error> {
+    pub fn sign_introspection(&self, answer: &Introspection) -> Ticket<String, Error> {
         let inner = &self.inner;
         let claims = IntrospectionClaims {
             issuer: &inner.issuer,
-            audience: &[resource_server.as_str()],
+            audience: &[answer.asker.as_str()],
             issued_at: inner.clock.read().unix,
             answer: &answer.to_json(),
         };
@@ -182,7 +180,7 @@ impl<S: Store> Inner<S> {
         }
         let now = self.clock.read();
         let Ok(read) = self.read(token) else {
-            return Ok(Ticket::ready(Ok(self.introspection(None))));
+            return Ok(Ticket::ready(Ok(self.introspection(&client, None))));
         };
         Ok(match read {
             Read::Opaque(handle) => match find_handle(&handle, false) {
@@ -198,20 +196,20 @@ impl<S: Store> Inner<S> {
                         let shown = view
                             .filter(|view| view.live && sees(view))
                             .map(|view| ActiveToken::of_view(kind, view, bound));
-                        Ticket::ready(Ok(inner.introspection(shown)))
+                        Ticket::ready(Ok(inner.introspection(&client, shown)))
                     })
                 }
-                None => Ticket::ready(Ok(self.introspection(None))),
+                None => Ticket::ready(Ok(self.introspection(&client, None))),
             },
             Read::Jwt(jwt) => {
                 if !self.may_see(&client, TokenKind::Access, &jwt.client, &jwt.audience) {
-                    return Ok(Ticket::ready(Ok(self.introspection(None))));
+                    return Ok(Ticket::ready(Ok(self.introspection(&client, None))));
                 }
                 self.find_then(jwt.find(true), now, move |inner, view| {
                     let shown = view
                         .filter(|view| view.live && view.client == jwt.client)
                         .map(|view| ActiveToken::of_jwt(*jwt, view));
-                    Ticket::ready(Ok(inner.introspection(shown)))
+                    Ticket::ready(Ok(inner.introspection(&client, shown)))
                 })
             }
         })
@@ -234,7 +232,7 @@ impl<S: Store> Inner<S> {
             let (true, Find::Access { locator, digest, .. }) =
                 (view.as_ref().is_some_and(seen), find)
             else {
-                return Ticket::ready(Ok(inner.introspection(None)));
+                return Ticket::ready(Ok(inner.introspection(&client, None)));
             };
             let counted = Find::Access { locator, digest, used: true };
             inner.find_then(counted, now, move |inner, view| {
@@ -243,7 +241,7 @@ impl<S: Store> Inner<S> {
                     inner.slide(view, locator, digest, now);
                 }
                 let shown = live.map(|view| ActiveToken::of_view(TokenKind::Access, view, bound));
-                Ticket::ready(Ok(inner.introspection(shown)))
+                Ticket::ready(Ok(inner.introspection(&client, shown)))
             })
         })
     }
@@ -262,7 +260,11 @@ impl<S: Store> Inner<S> {
         client.may_see(kind, owner, registered.as_deref().and_then(|c| c.parent()), audience)
     }
 
-    fn introspection(&self, active: Option<ActiveToken>) -> Introspection {
+    fn introspection(
+        &self,
+        asker: &RegisteredClient,
+        active: Option<ActiveToken>,
+    ) -> Introspection {
         let salesforce = match (&active, self.profile) {
             (Some(token), Profile::Salesforce) => Some(SalesforceNames {
                 identity_url: self.identity_url(&token.subject),
@@ -270,7 +272,8 @@ impl<S: Store> Inner<S> {
             }),
             _ => None,
         };
-        Introspection { issuer: Arc::clone(&self.issuer), active, salesforce }
+        let asker = asker.id.clone();
+        Introspection { issuer: Arc::clone(&self.issuer), asker, active, salesforce }
     }
 }
 

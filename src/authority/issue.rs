@@ -21,6 +21,7 @@ use crate::ids::{ClientId, DeviceId, Subject};
 use crate::scope::Scope;
 use crate::store::{Batch, Seq, Store, Ticket};
 use crate::sync::planted;
+use crate::time::Timestamp;
 
 /// What a host issues directly: it has authenticated the subject by itself.
 #[derive(Clone, Debug)]
@@ -33,6 +34,7 @@ pub struct Issue {
     device: Option<String>,
     refresh: bool,
     nonce: Option<String>,
+    authenticated_at: Option<Timestamp>,
     sender: Option<Confirmation>,
     admission: Option<Admission>,
 }
@@ -52,6 +54,7 @@ impl Issue {
             device: None,
             refresh: true,
             nonce: None,
+            authenticated_at: None,
             sender: None,
             admission: None,
         }
@@ -92,6 +95,13 @@ impl Issue {
         self
     }
 
+    /// When the subject was authenticated (`auth_time` of its ID tokens, those of later refreshes too);
+    /// now by default.
+    pub fn authenticated_at(mut self, at: Timestamp) -> Issue {
+        self.authenticated_at = Some(at);
+        self
+    }
+
     /// What the tokens are bound to: the host has seen that the client has it.
     pub fn bound_to(mut self, sender: Confirmation) -> Issue {
         self.sender = Some(sender);
@@ -126,7 +136,8 @@ impl<S: Store> Authority<S> {
     /// or nonce that is malformed or exceeds the client's; [`Error::AccessDenied`] for a subject whose tokens
     /// the client may not have, and when the pair is taken
     /// (policy `Reject`); [`Error::InvalidGrant`] when a revocation came in between;
-    /// [`Error::ServerError`] when a remote key has not signed, and then nothing is born;
+    /// [`Error::TooManyRequests`] beyond what the limits allow; [`Error::ServerError`] when a remote key
+    /// has not signed, or the ID token would be too long, and then nothing is born;
     /// [`Error::TemporarilyUnavailable`].
     ///
     /// [`SigningKey::remote`]: crate::codec::keys::SigningKey::remote
@@ -174,6 +185,7 @@ impl<S: Store> Inner<S> {
     ) -> Result<Ticket<Issued, Error>, Error> {
         let Issue { subject, client_id, scope, audience, device, refresh, nonce, sender, .. } =
             issue;
+        let authenticated_at = issue.authenticated_at;
         let client = self
             .clients
             .get(&client_id)
@@ -212,7 +224,7 @@ impl<S: Store> Inner<S> {
             refresh,
             login: Some(LoginFacts {
                 nonce,
-                at: Some(self.clock.read().unix),
+                at: Some(authenticated_at.unwrap_or_else(|| self.clock.read().unix)),
                 code: None,
                 is_told: true,
             }),

@@ -25,6 +25,7 @@ use super::session::place_secs;
 use super::token::TokenRequest;
 use crate::codec::handle::{Handle, HandleKind};
 use crate::entropy::random;
+use crate::ids::Subject;
 use crate::locator::{Digest, Locator};
 use crate::scope::Scope;
 use crate::secret::SecretText;
@@ -117,6 +118,9 @@ impl<S: Store> Inner<S> {
         let generation = presented.handle.locator.bucket;
         // A generation that is spent gives birth to nothing: it is a retry or a replay.
         let is_birth = generation == family.generation;
+        if is_birth {
+            self.check_id(&terms)?;
+        }
         let next = generation.checked_add(u32::from(rotates));
         let next = next.ok_or_else(|| Error::InvalidGrant(Reason::new("no generation left")))?;
         let from = presented.derivation(next, &salt);
@@ -184,7 +188,7 @@ impl<S: Store> Inner<S> {
             false => (family.scope.clone(), of_family),
         };
         let issued_at = presented.now.unix;
-        let id = self.id_again(&presented.client, &scope, family.tag);
+        let id = self.id_again(&presented.client, &family.subject, &scope, family.tag);
         Ok(Terms {
             client: family.client.clone(),
             subject: family.subject.clone(),
@@ -199,11 +203,18 @@ impl<S: Store> Inner<S> {
     }
 
     /// The ID token of an access token with that scope.
-    fn id_again(&self, client: &RegisteredClient, scope: &Scope, tag: u64) -> Option<Box<IdTerms>> {
+    fn id_again(
+        &self,
+        client: &RegisteredClient,
+        subject: &Subject,
+        scope: &Scope,
+        tag: u64,
+    ) -> Option<Box<IdTerms>> {
         // OpenID Connect Core section 12.2: "its value MUST represent the time of the original
         // authentication", and "it SHOULD NOT have a nonce Claim".
         let at = Some(Timestamp(tag)).filter(|at| at.0 > 0);
-        self.id_terms(client, scope, LoginFacts { nonce: None, at, code: None, is_told: true })
+        let facts = LoginFacts { nonce: None, at, code: None, is_told: true };
+        self.id_terms(client, subject, scope, facts)
     }
 
     /// The next refresh token, where there is one.
@@ -300,7 +311,7 @@ impl<S: Store> Inner<S> {
         };
         let refresh_token = successor.map(|(text, _)| text);
         // With an ID token if the lost answer had one.
-        let id = self.id_again(&presented.client, &mint.scope, mint.tag);
+        let id = self.id_again(&presented.client, &terms.subject, &mint.scope, mint.tag);
         let terms = Terms { id, ..terms.again(mint) };
         self.tell_tokens(Action::Retry, &terms, &decided);
         Ok(Settled { form, terms, decided, refresh_token })

@@ -152,8 +152,9 @@ impl<S: Store> Authority<S> {
     /// [`Error::InvalidScope`] and [`Error::InvalidTarget`] for more than was granted;
     /// [`Error::InvalidDpopProof`] and [`Error::UseDpopNonce`] for what is wrong with the proof of a key;
     /// [`Error::AccessDenied`] when the pair is taken, and for a request from outside the client's
-    /// address ranges; [`Error::TemporarilyUnavailable`] when the store cannot do it or cannot say
-    /// whether it did.
+    /// address ranges; [`Error::TooManyRequests`] beyond what the limits allow; [`Error::ServerError`]
+    /// when a remote key has not signed, or the ID token would be too long, and then nothing is born or
+    /// spent; [`Error::TemporarilyUnavailable`] when the store cannot do it or cannot say whether it did.
     pub fn token(&self, request: &TokenRequest<'_>) -> Ticket<Issued, Error> {
         // Noted before the client is authenticated: a revocation in between outlives this request.
         let admission = self.inner.store.admission();
@@ -180,7 +181,7 @@ impl<S: Store> Authority<S> {
             true => {
                 let inner = Arc::clone(inner);
                 // Nobody gets sessions for tokens that are not there.
-                Ticket::slow(async move { Ok(inner.with_web_session(issued.await?)) })
+                Ticket::slow(async move { inner.with_web_session(issued.await?).await })
             }
         }
     }

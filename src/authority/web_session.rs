@@ -2,24 +2,28 @@
 //! The sessions are the host's ([`WebSessions`]).
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Inner;
+use super::active::find_handle;
 use super::client::{RegisteredClient, TokenFormat};
 use super::error::{Cause, Error, Reason};
 use super::issued::Issued;
 use super::profile::Profile;
+use super::read::Read;
 use crate::ids::{ClientId, Subject};
 use crate::scope::Scope;
 use crate::secret::SecretText;
+use crate::store::{Store, Ticket};
 
 /// The host's web sessions, opened for hybrid apps (Salesforce's `hybrid_auth_code`, `hybrid_refresh`
 /// and `hybrid_token`).
 ///
 /// # Blocks
-/// The call is made on the thread that waits for the answer, once its tokens are durable. What it opens
-/// does not end with the tokens: end it when the user logs out.
+/// The call is made on the thread that waits for the answer, once its tokens are durable and were seen to
+/// live still. What it opens does not end with the tokens: end it when the user logs out.
 pub trait WebSessions: Send + Sync + 'static {
     /// Opens sessions; what the scope does not hold is left out of the answer. `None` for none.
     fn open(&self, request: &WebSessionRequest<'_>) -> Option<WebSession>;
@@ -154,7 +158,7 @@ impl WebSession {
     }
 }
 
-impl<S> Inner<S> {
+impl<S: Store> Inner<S> {
     /// Whether a client may have hybrid answers at all.
     pub(super) fn check_hybrid(&self, client: &RegisteredClient) -> Result<(), Error> {
         if self.web_sessions.is_none() {
@@ -171,8 +175,16 @@ impl<S> Inner<S> {
         }
     }
 
-    /// The answer with the sessions that its scope holds.
-    pub(super) fn with_web_session(&self, issued: Issued) -> Issued {
+    /// The answer with the sessions that its scope holds, where its tokens live still: they were waited
+    /// for.
+    pub(super) async fn with_web_session(
+        self: &Arc<Self>,
+        issued: Issued,
+    ) -> Result<Issued, Error> {
+        if !self.lives(issued.access_token.expose()).await? {
+            let reason = Reason::new("revoked before its web sessions were opened");
+            return Err(Error::InvalidGrant(reason));
+        }
         // The order of Salesforce's scopes counts in whatever profile: it is its flow.
         let has = |token| Profile::Salesforce.covers(&issued.scope, token);
         let request = WebSessionRequest {
@@ -192,6 +204,18 @@ impl<S> Inner<S> {
             parent_sid: session.parent_sid.filter(|_| is_jwt),
             ..session
         });
-        Issued { web_session, ..issued }
+        Ok(Issued { web_session, ..issued })
+    }
+
+    /// Whether an access token lives. It is no use of it.
+    fn lives(self: &Arc<Self>, access_token: &str) -> Ticket<bool, Error> {
+        let now = self.clock.read();
+        let find = match self.read(access_token) {
+            Ok(Read::Opaque(handle)) => find_handle(&handle, false).map(|(_, find)| find),
+            Ok(Read::Jwt(jwt)) => Some(jwt.find(false)),
+            Err(_) => None,
+        };
+        let Some(find) = find else { return Ticket::ready(Ok(false)) };
+        self.find_then(find, now, |_, view| Ticket::ready(Ok(view.is_some_and(|view| view.live))))
     }
 }

@@ -69,7 +69,7 @@ impl<S: Store> Inner<S> {
             Profile::Salesforce => self.as_salesforce_does(issued, None),
         });
         let issued = match (issued, response.hybrid) {
-            (Some(issued), true) => Some(self.with_web_session(issued)),
+            (Some(issued), true) => Some(self.with_web_session(issued).await.map_err(refuse)?),
             (issued, _) => issued,
         };
         Ok(self.redirect(&agreed.authorization, code.as_ref(), issued.as_ref(), id_token.as_ref()))
@@ -119,13 +119,13 @@ impl<S: Store> Inner<S> {
     ) -> Result<Option<SecretText>, Error> {
         let Agreed { authorization, login, scope, .. } = agreed;
         let facts = self.facts(agreed, code);
-        let terms = self.id_terms(&authorization.client, scope, facts);
+        let (client, subject) = (&authorization.client, login.subject());
+        let terms = self.id_terms(client, subject, scope, facts);
         let terms = terms.map(|terms| match authorization.response.code {
             true => terms,
-            false => Box::new(terms.with_claims()),
+            false => Box::new(terms.with_claims(self.users.user(subject))),
         });
-        let client = &authorization.client.id;
-        self.id_token_async(terms.as_deref(), client, login.subject(), None).await
+        self.id_token_async(terms.as_deref(), &client.id, subject, None).await
     }
 
     fn redirect(

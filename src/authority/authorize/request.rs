@@ -23,7 +23,7 @@ use super::step::Prompt;
 use crate::ids::ClientId;
 use crate::locator::Digest;
 use crate::scope::Scope;
-use crate::store::{Seq, Store};
+use crate::store::{PairPolicy, Seq, Store};
 use crate::time::Timestamp;
 
 /// The longest `state`, in bytes.
@@ -378,6 +378,10 @@ impl<S: Store> Inner<S> {
         if response.is_front() && !client.may_use(GrantType::Implicit) {
             return Err(Error::UnauthorizedClient(Reason::new("no implicit")));
         }
+        if response.code && response.token && has_one_login(client.settings.pairs) {
+            // The token and what the code gives are two logins of one pair.
+            return Err(refuse("a code and a token for a client with one login a user"));
+        }
         if response.token && client.settings.sender != SenderConstraint::Offered {
             return Err(refuse("nothing that comes through the browser is bound"));
         }
@@ -444,6 +448,14 @@ impl<S: Store> Inner<S> {
             reference: None,
             profile: self.profile,
         })
+    }
+}
+
+/// Whether a pair has one login at a time, so that a second one ends or is refused.
+fn has_one_login(policy: PairPolicy) -> bool {
+    match policy {
+        PairPolicy::Replace | PairPolicy::Reject | PairPolicy::Newest(0 | 1) => true,
+        PairPolicy::Unlimited | PairPolicy::Reuse { .. } | PairPolicy::Newest(_) => false,
     }
 }
 

@@ -48,6 +48,8 @@ pub(in crate::authority) struct IdTerms {
     /// Whether the claims of the user that the scope asks for stand in the token itself.
     with_claims: bool,
     with_custom: bool,
+    /// The user, where anything of it stands in the token; whoever is unknown has no claims.
+    user: Arc<User>,
 }
 
 impl IdTerms {
@@ -56,8 +58,8 @@ impl IdTerms {
     }
 
     /// The claims of the user stand in the token itself.
-    pub(in crate::authority) fn with_claims(self) -> IdTerms {
-        IdTerms { with_claims: true, ..self }
+    pub(in crate::authority) fn with_claims(self, user: Option<User>) -> IdTerms {
+        IdTerms { with_claims: true, user: Arc::new(user.unwrap_or_default()), ..self }
     }
 }
 
@@ -102,6 +104,7 @@ impl<S: Store> Inner<S> {
     pub(in crate::authority) fn id_terms(
         &self,
         client: &RegisteredClient,
+        subject: &Subject,
         scope: &Scope,
         facts: LoginFacts,
     ) -> Option<Box<IdTerms>> {
@@ -111,6 +114,11 @@ impl<S: Store> Inner<S> {
         }
         let settings = &client.settings.id_tokens;
         let issued_at = self.clock.read().unix;
+        // Asked once: what was checked before a birth is what is signed after it.
+        let user = match settings.claims || settings.attributes {
+            true => self.users.user(subject).unwrap_or_default(),
+            false => User::default(),
+        };
         Some(Box::new(IdTerms {
             keys: self.keys.current(),
             facts,
@@ -120,7 +128,18 @@ impl<S: Store> Inner<S> {
             scope: scope.clone(),
             with_claims: settings.claims,
             with_custom: settings.attributes,
+            user: Arc::new(user),
         }))
+    }
+
+    /// Refuses a birth whose ID token could not be signed: its user has too many claims.
+    pub(in crate::authority) fn check_id(&self, terms: &Terms) -> Result<(), Error> {
+        let Some(id) = &terms.id else { return Ok(()) };
+        // Of whatever text a hash is as long as of another.
+        let token = SecretText::new("");
+        self.with_id_claims(id, &terms.client, &terms.subject, Some(&token), |claims| {
+            id.keys.ring().active().token_len(claims).map(drop).map_err(unsigned)
+        })
     }
 
     /// The ID token that comes with an access token, signed here.
@@ -164,11 +183,6 @@ impl<S: Store> Inner<S> {
         access_token: Option<&SecretText>,
         then: impl FnOnce(&IdClaims<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let user = match id.with_claims || id.with_custom {
-            // The tokens are born by now: whoever is unknown has no claims.
-            true => self.users.user(subject).unwrap_or_default(),
-            false => User::default(),
-        };
         let asked = Parts::of(&id.scope, self.profile);
         let parts = match id.with_claims {
             true => asked,
@@ -193,7 +207,7 @@ impl<S: Store> Inner<S> {
             amr: &[],
             at_hash: access_token.map(half),
             c_hash: id.facts.code.as_ref().map(half),
-            extra: &UserClaims { user: &user, parts, with_custom: id.with_custom },
+            extra: &UserClaims { user: &id.user, parts, with_custom: id.with_custom },
         })
     }
 }
