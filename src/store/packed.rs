@@ -280,6 +280,10 @@ impl Packed {
             let region = greatest.region;
             let low = region.prefix();
             let key = [low.as_slice(), greatest.id.as_slice()].concat();
+            if !self.summaries.contains_key(&region) {
+                // Nothing would ever be compared with what an engine has left there.
+                self.must_be_empty(region)?;
+            }
             let stored = self.table.last_up_to(&low, &key)?;
             // No leaf begins between the one that was found and the greatest row, so all rows from
             // its key on are its own; where none was found, all that are left of the region.
@@ -350,6 +354,15 @@ impl Packed {
         }
         self.verified.insert(region);
         Ok(())
+    }
+
+    fn must_be_empty(&self, region: Region) -> Result<(), CheckpointError> {
+        let mut is_empty = true;
+        self.table.scan(&region.prefix(), &region.end(), &mut |_, _| {
+            is_empty = false;
+            false
+        })?;
+        if is_empty { Ok(()) } else { Err(DOES_NOT_ADD_UP) }
     }
 
     /// The leaf that the row `id` lies in or would lie in, and its key.
@@ -560,4 +573,51 @@ fn decode_position(bytes: &[u8]) -> Option<([u8; 16], Lsn, [u8; 16])> {
     let (id, rest) = body.split_first_chunk::<16>()?;
     let (position, sum) = rest.split_first_chunk::<8>()?;
     Some((*id, Lsn(u64::from_le_bytes(*position)), sum.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::record::DocumentRow;
+    use crate::store::{CheckpointHome as _, MemoryCheckpointHome, Seq};
+
+    fn token(id: u64) -> RowChange {
+        let row = TokenRow {
+            locator: Locator { class: 1, bucket: 30_000_000, id },
+            digest: Digest([7; 16]),
+            family: 1,
+            generation: 1,
+            admission: Seq(1),
+            issued_at: Timestamp(1_800_000_000),
+            expires_at: Timestamp(1_800_000_090),
+            scope: 1,
+            audience: 1,
+            dead: false,
+        };
+        RowChange::Put(Lsn(2), Record::Token(row))
+    }
+
+    /// A mixture of two ages: the leaves of a region are there, its summary is not. To write the same
+    /// rows again, or others beside them, must not take the leaves for what this run wrote.
+    #[test]
+    fn leaves_without_a_summary_are_damage() -> Result<(), CheckpointError> {
+        let document = DocumentRow { kind: 1, name: "name".into(), body: None };
+        let home = MemoryCheckpointHome::default();
+        let open = |home: &MemoryCheckpointHome| Packed::open(home.open()?, [1; 16]);
+        open(&home)?.apply(Lsn(1), vec![RowChange::Put(Lsn(1), Record::Document(document))])?;
+        let newer = home.copy();
+        open(&newer)?.apply(Lsn(2), vec![token(20)])?;
+        let mut leaves = Vec::new();
+        newer.open()?.scan(&[TOKEN_CLASS], &[TOKEN_CLASS_END], &mut |key, value| {
+            leaves.push((key.to_vec(), Some(value.to_vec())));
+            true
+        })?;
+        assert_eq!(leaves.len(), 1);
+        home.open()?.write(leaves)?;
+        for id in [10, 20, 30] {
+            let applied = open(&home.copy())?.apply(Lsn(2), vec![token(id)]);
+            assert!(applied.is_err(), "{id}");
+        }
+        Ok(())
+    }
 }
