@@ -31,7 +31,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
 });
 
 /// The names that count, each of which may be there once.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "grant_type",
     "code",
     "redirect_uri",
@@ -43,6 +43,7 @@ const NAMES: [&str; 11] = [
     "client_secret",
     "client_assertion_type",
     "client_assertion",
+    "assertion",
 ];
 
 fn ask(body: &[u8]) {
@@ -71,6 +72,7 @@ fn ask(body: &[u8]) {
                 "authorization_code" => value("code").is_empty(),
                 "refresh_token" => value("refresh_token").is_empty(),
                 "client_credentials" => false,
+                "urn:ietf:params:oauth:grant-type:jwt-bearer" => value("assertion").is_empty(),
                 _ => return assert!(matches!(error, Error::UnsupportedGrantType(_))),
             };
             return assert!(is_missing && matches!(error, Error::InvalidRequest(_)));

@@ -13,6 +13,7 @@ use super::clients::Clients;
 use super::derive::DeriveKeys;
 use super::documents;
 use super::error::OpenError;
+use super::flows::Flows;
 use super::identity::{NoUsers, Users};
 use super::limits::{Limiter, Limits};
 use super::metadata::Endpoints;
@@ -87,6 +88,7 @@ pub struct Builder {
     web_sessions: Option<Arc<dyn WebSessions>>,
     limits: Limits,
     audit: Option<Arc<dyn Audit>>,
+    pub(super) flows: Flows,
 }
 
 impl Builder {
@@ -121,6 +123,7 @@ impl Builder {
             web_sessions: None,
             limits: Limits::new(),
             audit: None,
+            flows: Flows::default(),
         }
     }
 
@@ -394,16 +397,17 @@ impl Builder {
         let meant: Vec<&str> = std::iter::once(issuer.as_str())
             .chain(self.assertion_audiences.iter().map(String::as_str))
             .collect();
-        let assertions = AssertionVerifier::new(
-            &meant,
-            self.leeway_secs.max(ASSERTION_LEEWAY_SECS),
-            self.assertion_secs_max,
-        );
-        let assertions = match self.profile {
-            Profile::Salesforce => assertions.text_dates(),
-            Profile::Standard => assertions,
+        let verifier_of = |secs_max| {
+            let leeway_secs = self.leeway_secs.max(ASSERTION_LEEWAY_SECS);
+            let verifier = AssertionVerifier::new(&meant, leeway_secs, secs_max);
+            match self.profile {
+                Profile::Salesforce => verifier.lenient_dates(),
+                Profile::Standard => verifier,
+            }
         };
         let is_new = documents::all(&store, documents::SIGNING_KEY)?.is_empty();
+        let assertions = verifier_of(self.assertion_secs_max);
+        let bearer_assertions = verifier_of(self.flows.jwt_bearer_secs_max);
         let keys = SigningKeys::load(&store, &root, &*self.entropy, self.remote_keys)?;
         let proofs_key = random(&*self.entropy)?;
         let began_at = (!is_new).then(|| store.now(self.clock.read()));
@@ -426,6 +430,7 @@ impl Builder {
             keys,
             profile: self.profile,
             assertions,
+            bearer_assertions,
             assertions_max: self.assertions_max,
             key_source: self.key_source,
             approvals: self.approvals,
@@ -474,6 +479,7 @@ impl Builder {
             return Err(unusable("the lifetime of codes"));
         }
         self.limits.check()?;
+        self.flows.check()?;
         let org = OrgId::new(&self.org).map_err(|_| unusable("the organisation"))?;
         Ok((org, audience))
     }

@@ -49,16 +49,20 @@ pub enum GrantType {
     /// Salesforce's `hybrid_refresh`: `refresh_token`, which it needs beside it, with the identifiers of
     /// web sessions.
     HybridRefresh,
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer` (RFC 7523 section 2.1): the client signs whom it
+    /// acts for, with one of its keys ([`Client::keys`], [`Client::hosted_keys`]).
+    JwtBearer,
 }
 
 impl GrantType {
-    pub(super) const ALL: [GrantType; 6] = [
+    pub(super) const ALL: [GrantType; 7] = [
         GrantType::AuthorizationCode,
         GrantType::ClientCredentials,
         GrantType::RefreshToken,
         GrantType::Implicit,
         GrantType::HybridAuthCode,
         GrantType::HybridRefresh,
+        GrantType::JwtBearer,
     ];
 
     /// The registered name.
@@ -71,6 +75,7 @@ impl GrantType {
             GrantType::Implicit => "implicit",
             GrantType::HybridAuthCode => "hybrid_auth_code",
             GrantType::HybridRefresh => "hybrid_refresh",
+            GrantType::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
         }
     }
 
@@ -216,7 +221,8 @@ impl Client {
         self
     }
 
-    /// Its public keys for [`AuthMethod::PrivateKeyJwt`], as a JWK Set (RFC 7517 section 5).
+    /// Its public keys for [`AuthMethod::PrivateKeyJwt`] and [`GrantType::JwtBearer`], as a JWK Set
+    /// (RFC 7517 section 5).
     pub fn keys(mut self, jwks: &str) -> Client {
         match JwkSet::parse(jwks.as_bytes()) {
             Ok(set) if !set.is_empty() => {

@@ -88,11 +88,14 @@ impl Metadata {
         if method == AuthMethod::None {
             client.settings.refresh.rotates = true;
         }
+        let named =
+            |grant: GrantType| self.grant_types.iter().flatten().any(|name| name == grant.name());
+        let signs = method == AuthMethod::PrivateKeyJwt || named(GrantType::JwtBearer);
         // RFC 7591 section 2: "The "jwks_uri" and "jwks" parameters MUST NOT both be present".
         let client = match (method, &self.jwks, self.jwks_uri) {
             (_, Some(_), Some(_)) => return Err(refuse("both jwks and jwks_uri")),
-            (AuthMethod::PrivateKeyJwt, Some(jwks), None) => client.keys(&jwks.to_string()),
-            (AuthMethod::PrivateKeyJwt, None, Some(uri)) => {
+            (_, Some(jwks), None) if signs => client.keys(&jwks.to_string()),
+            (_, None, Some(uri)) if signs => {
                 client.settings.keys = Some(ClientKeys::Hosted(Some(uri)));
                 client
             }

@@ -125,6 +125,12 @@ impl Settings {
         self.methods.iter().any(|method| method.takes_secret())
     }
 
+    /// Whether it signs with a key of its own.
+    fn signs_with_key(&self) -> bool {
+        self.methods.contains(&AuthMethod::PrivateKeyJwt)
+            || self.grants.contains(&GrantType::JwtBearer)
+    }
+
     /// Whether it signs with its secret, which must be kept for that.
     pub(super) fn signs_with_secret(&self) -> bool {
         self.methods.contains(&AuthMethod::ClientSecretJwt)
@@ -149,8 +155,8 @@ impl Settings {
             Some("it has no way to authenticate")
         } else if has(AuthMethod::None) && self.methods.len() > 1 {
             Some("a public client has no other way to authenticate")
-        } else if has(AuthMethod::PrivateKeyJwt) != self.keys.is_some() {
-            Some("private_key_jwt goes with keys")
+        } else if self.signs_with_key() != self.keys.is_some() {
+            Some("private_key_jwt and jwt-bearer go with keys, and keys with them")
         } else if has(AuthMethod::SelfSignedTls) == self.certificates.is_empty() {
             Some("self_signed_tls_client_auth goes with certificates")
         } else if self.certificates.len() > CERTIFICATES_MAX {

@@ -44,6 +44,9 @@ pub(super) enum Cause {
     UnknownUser,
     HybridRotation,
     NothingToRevoke,
+    NotApproved,
+    BadAssertion,
+    WrongAudience,
 }
 
 impl Reason {

@@ -192,7 +192,7 @@ impl<S> Inner<S> {
             GrantType::Implicit => in_front,
             GrantType::HybridAuthCode => may_ask && self.web_sessions.is_some(),
             GrantType::HybridRefresh => self.web_sessions.is_some(),
-            GrantType::ClientCredentials | GrantType::RefreshToken => true,
+            GrantType::ClientCredentials | GrantType::RefreshToken | GrantType::JwtBearer => true,
         });
         let keys = self.keys.current();
         let mut id_algorithms: Vec<&str> = Vec::new();

@@ -31,6 +31,7 @@
 //! ```
 
 mod active;
+mod approval;
 mod audience;
 mod audit;
 mod authorize;
@@ -48,6 +49,7 @@ mod confirmation;
 mod derive;
 mod documents;
 mod error;
+mod flows;
 mod granted;
 mod grants;
 mod identity;
@@ -55,6 +57,7 @@ mod introspect;
 mod issue;
 mod issued;
 mod json;
+mod jwt_bearer;
 mod limits;
 mod logout;
 mod lookup;
@@ -106,6 +109,7 @@ pub use identity::{
 pub use introspect::Introspection;
 pub use issue::{Admission, Issue};
 pub use issued::Issued;
+pub use jwt_bearer::JWT_BEARER_SECS;
 pub use limits::{Backoff, Limits, Rate};
 pub use logout::{LoggedOut, Logout, LogoutRequest, LogoutScope};
 pub use metadata::{Endpoints, Metadata};
@@ -161,6 +165,8 @@ struct Inner<S> {
     profile: Profile,
     /// Verifies what clients sign.
     assertions: AssertionVerifier,
+    /// Verifies what clients sign to get tokens.
+    bearer_assertions: AssertionVerifier,
     assertions_max: u32,
     key_source: Arc<dyn KeySource>,
     approvals: Arc<dyn Approvals>,

@@ -19,7 +19,7 @@ pub enum Profile {
 pub(super) fn salesforce(error: &Error) -> Answer {
     let cause = error.reason().map_or(Cause::Other, super::error::Reason::cause);
     let (code, status, description) = match (error, cause) {
-        (Error::InvalidClient(_), Cause::UnknownClient) => {
+        (Error::InvalidClient(_) | Error::InvalidGrant(_), Cause::UnknownClient) => {
             ("invalid_client_id", 400, "client identifier invalid")
         }
         (Error::InvalidClient(_), Cause::BasicHeader) => {
@@ -28,6 +28,16 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         (Error::InvalidClient(_), Cause::AssertionType) => {
             ("invalid_assertion_type", 400, "invalid client credentials")
         }
+        (Error::InvalidGrant(_), Cause::NotApproved) => {
+            ("invalid_grant", 400, "user hasn't approved this consumer")
+        }
+        (Error::InvalidGrant(_), Cause::BadAssertion) => {
+            ("invalid_grant", 400, "invalid assertion")
+        }
+        (Error::InvalidGrant(_), Cause::WrongAudience) => {
+            ("invalid_grant", 400, "audience is invalid")
+        }
+        (Error::InvalidGrant(_), Cause::JtiUsed) => ("bad_jti_claim", 400, "invalid assertion"),
         (Error::InvalidClient(_), Cause::JtiUsed) => {
             ("bad_jti_claim", 400, "invalid client credentials")
         }

@@ -39,6 +39,7 @@ pub(super) enum Grant<'a> {
     ClientCredentials,
     Code(&'a str),
     Refresh(&'a str),
+    JwtBearer(&'a str),
 }
 
 impl Grant<'_> {
@@ -47,6 +48,7 @@ impl Grant<'_> {
             Grant::ClientCredentials => GrantType::ClientCredentials,
             Grant::Code(_) => GrantType::AuthorizationCode,
             Grant::Refresh(_) => GrantType::RefreshToken,
+            Grant::JwtBearer(_) => GrantType::JwtBearer,
         }
     }
 }
@@ -84,7 +86,7 @@ impl<'a> TokenRequest<'a> {
         TokenRequest { hybrid: true, ..TokenRequest::refresh(refresh_token, caller) }
     }
 
-    fn of(grant: Grant<'a>, caller: &'a Caller) -> TokenRequest<'a> {
+    pub(super) fn of(grant: Grant<'a>, caller: &'a Caller) -> TokenRequest<'a> {
         TokenRequest {
             grant,
             caller,
@@ -164,9 +166,14 @@ impl<S: Store> Authority<S> {
             _ => Action::Issue,
         };
         let inner = &self.inner;
-        let issued = inner.as_client(request.caller, action, Some(grant), |client| {
-            inner.token(admission, client, request)
-        });
+        let issued = match request.grant {
+            Grant::JwtBearer(assertion) if !request.caller.proves() => {
+                inner.jwt_bearer(admission, assertion, request)
+            }
+            _ => inner.as_client(request.caller, action, Some(grant), |client| {
+                inner.token(admission, client, request)
+            }),
+        };
         let issued = match inner.profile {
             Profile::Standard => issued,
             Profile::Salesforce => {
@@ -226,6 +233,9 @@ impl<S: Store> Inner<S> {
             Grant::ClientCredentials => self.client_credentials(admission, client, request),
             Grant::Code(code) => self.redeem_code(admission, client, code, request),
             Grant::Refresh(token) => self.refresh(admission, client, token, request),
+            Grant::JwtBearer(assertion) => {
+                self.by_bearer(admission, assertion, Some(client.client_id()), request)
+            }
         }
     }
 
@@ -268,7 +278,7 @@ impl<S: Store> Inner<S> {
 
 /// RFC 6749 section 4.4.3: "A refresh token SHOULD NOT be included", so the scope does not promise
 /// one.
-fn without_refresh(scope: &Scope) -> Result<Scope, Error> {
+pub(super) fn without_refresh(scope: &Scope) -> Result<Scope, Error> {
     if !scope.tokens().any(|token| REFRESH_SCOPES.contains(&token)) {
         return Ok(scope.clone());
     }

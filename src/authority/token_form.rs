@@ -50,6 +50,7 @@ pub struct TokenForm<'a> {
     client_secret: Option<&'a str>,
     client_assertion_type: Option<&'a str>,
     client_assertion: Option<&'a str>,
+    assertion: Option<&'a str>,
 }
 
 impl fmt::Debug for TokenForm<'_> {
@@ -90,6 +91,7 @@ impl<'a> TokenForm<'a> {
                 "client_secret" => &mut form.client_secret,
                 "client_assertion_type" => &mut form.client_assertion_type,
                 "client_assertion" => &mut form.client_assertion,
+                "assertion" => &mut form.assertion,
                 _ => continue,
             };
             if place.is_some() {
@@ -115,6 +117,7 @@ impl<'a> TokenForm<'a> {
             client_secret: some(self.client_secret),
             client_assertion_type: some(self.client_assertion_type),
             client_assertion: some(self.client_assertion),
+            assertion: some(self.assertion),
         }
     }
 
@@ -132,6 +135,7 @@ impl<'a> TokenForm<'a> {
             client_secret: self.client_secret,
             client_assertion_type: self.client_assertion_type,
             client_assertion: self.client_assertion,
+            assertion: self.assertion,
             certificate: None,
             address,
         }
@@ -151,6 +155,9 @@ impl<'a> TokenForm<'a> {
             "authorization_code" => TokenRequest::code(needed(self.code, "no code")?, caller),
             "refresh_token" => {
                 TokenRequest::refresh(needed(self.refresh_token, "no refresh_token")?, caller)
+            }
+            "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
+                TokenRequest::jwt_bearer(needed(self.assertion, "no assertion")?, caller)
             }
             _ => return Err(Error::UnsupportedGrantType(Reason::new("unknown grant_type"))),
         };

@@ -37,6 +37,8 @@ pub const ASSERTION_LEN_MAX: usize = 8_192;
 const HEADER_LEN_MAX: usize = 4_096;
 /// The most keys that are tried for an assertion that names none.
 const TRIES_MAX: usize = 4;
+/// A time from here on is one in milliseconds, where such are taken: in seconds it is the year 5138.
+const MILLIS_MIN: u64 = 100_000_000_000;
 /// The longest `iss`, `sub`, `jti` or single `aud`, in bytes.
 const CLAIM_LEN_MAX: usize = 2_048;
 
@@ -123,7 +125,7 @@ pub struct AssertionVerifier {
     audiences: Box<[Box<str>]>,
     leeway_secs: u64,
     lifetime_secs_max: u64,
-    text_dates: bool,
+    lenient_dates: bool,
 }
 
 /// An assertion that was read and that nobody vouches for yet.
@@ -147,6 +149,8 @@ pub struct VerifiedAssertion {
 struct Claims {
     issuer: Option<String>,
     subject: Option<String>,
+    /// What Salesforce's clients once said in place of `sub`.
+    prn: Option<String>,
     audience: Vec<String>,
     expires_at: Option<Timestamp>,
     not_before: Option<Timestamp>,
@@ -160,14 +164,14 @@ impl AssertionVerifier {
     #[must_use]
     pub fn new(audiences: &[&str], leeway_secs: u64, lifetime_secs_max: u64) -> AssertionVerifier {
         let audiences = audiences.iter().map(|audience| Box::from(*audience)).collect();
-        AssertionVerifier { audiences, leeway_secs, lifetime_secs_max, text_dates: false }
+        AssertionVerifier { audiences, leeway_secs, lifetime_secs_max, lenient_dates: false }
     }
 
-    /// Takes times that are written as a JSON string of digits, too: RFC 7519 forbids it, and some
-    /// clients of Salesforce do it.
+    /// Takes times that are written as a JSON string of digits, or in milliseconds, too: RFC 7519 forbids
+    /// it, and some clients of Salesforce do it.
     #[must_use]
-    pub fn text_dates(mut self) -> AssertionVerifier {
-        self.text_dates = true;
+    pub fn lenient_dates(mut self) -> AssertionVerifier {
+        self.lenient_dates = true;
         self
     }
 
@@ -270,6 +274,7 @@ impl AssertionVerifier {
             match name {
                 "iss" => claims.issuer = Some(text(value, "iss")?),
                 "sub" => claims.subject = Some(text(value, "sub")?),
+                "prn" => claims.prn = Some(text(value, "prn")?),
                 "jti" => claims.jti = Some(text(value, "jti")?),
                 "aud" => claims.audience = audience(value)?,
                 "exp" => claims.expires_at = Some(self.date(value, "exp")?),
@@ -285,12 +290,17 @@ impl AssertionVerifier {
     fn date(&self, value: RawValue<'_>, name: &'static str) -> Result<Timestamp, AssertionError> {
         let bad = AssertionError::BadClaim(name);
         let digits = match value.as_str() {
-            Some(text) if self.text_dates && text.bytes().all(|b| b.is_ascii_digit()) => text,
+            Some(text) if self.lenient_dates && text.bytes().all(|b| b.is_ascii_digit()) => text,
             Some(_) => return Err(bad),
             None => value.as_json().ok_or(bad)?,
         };
         let whole = digits.split_once('.').map_or(digits, |(whole, _)| whole);
         match whole.parse::<u64>() {
+            Ok(millis)
+                if self.lenient_dates && (MILLIS_MIN..=NUMERIC_DATE_MAX).contains(&millis) =>
+            {
+                Ok(Timestamp(millis / 1_000))
+            }
             Ok(secs) if secs <= NUMERIC_DATE_MAX && !digits.contains(['e', 'E', '+']) => {
                 Ok(Timestamp(secs))
             }
@@ -348,6 +358,12 @@ impl VerifiedAssertion {
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         self.claims.subject.as_deref()
+    }
+
+    /// `prn`, an older name of `sub` with some clients of Salesforce.
+    #[must_use]
+    pub fn principal(&self) -> Option<&str> {
+        self.claims.prn.as_deref()
     }
 
     /// `aud`, a string or an array.

@@ -251,3 +251,16 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         }
     }
 }
+
+/// What 64 threads get that ask at the same moment.
+pub fn at_once<T: Send>(ask: impl Fn() -> T + Sync) -> Vec<T> {
+    let barrier = std::sync::Barrier::new(64);
+    std::thread::scope(|scope| {
+        let ask = || {
+            barrier.wait();
+            ask()
+        };
+        let threads: Vec<_> = (0..64).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    })
+}

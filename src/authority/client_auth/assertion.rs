@@ -8,7 +8,7 @@ use super::super::derive::DeriveKeys;
 use super::super::error::{Cause, Error, Reason};
 use super::keys::ClientKeys;
 use super::{AuthMethod, Authenticated, unknown_client};
-use crate::codec::assertion::{Assertion, AssertionError, VerifiedAssertion};
+use crate::codec::assertion::{Assertion, AssertionError, AssertionVerifier, VerifiedAssertion};
 use crate::codec::keys::VerifyingKey;
 use crate::ids::ClientId;
 use crate::secret::SecretText;
@@ -48,7 +48,10 @@ impl<S: Store> Inner<S> {
         }
         // OpenID Connect Core section 9: jti is required and opens once.
         let jti = verified.jti().ok_or(AssertionError::MissingClaim("jti")).map_err(refused)?;
-        let used = self.use_assertion(id.as_str(), jti, verified.expires_at())?;
+        let used = self.use_assertion(id.as_str(), jti, verified.expires_at(), || {
+            let reason = Reason::new("the assertion was used before, or has expired");
+            Error::InvalidClient(reason.because(Cause::JtiUsed))
+        })?;
         Ok(Authenticated { client, used: Some(used) })
     }
 
@@ -60,30 +63,41 @@ impl<S: Store> Inner<S> {
         now: Timestamp,
     ) -> Result<VerifiedAssertion, Error> {
         let method = method_of(&assertion);
-        let keys = match assertion.is_symmetric() {
-            true => {
-                let now = self.now();
-                let live = client.secrets.iter().filter(|kept| kept.is_live(now));
-                live.filter_map(|kept| kept.hmac().cloned()).collect()
-            }
-            false => self.keys_of(client, None),
-        };
         if !client.settings.methods.contains(&method) {
             return Err(Error::InvalidClient(Reason::new("not registered for this assertion")));
         }
+        if method == AuthMethod::PrivateKeyJwt {
+            let verifier = &self.assertions;
+            return self
+                .signed_by(client, verifier, assertion, text.expose(), now)
+                .map_err(refused);
+        }
+        let live_at = self.now();
+        let live = client.secrets.iter().filter(|kept| kept.is_live(live_at));
+        let keys: Vec<VerifyingKey> = live.filter_map(|kept| kept.hmac().cloned()).collect();
+        self.assertions.verify(assertion, &keys, now).map_err(refused)
+    }
+
+    /// What a client signed with a key of its own; `text` is the assertion as it came.
+    pub(in crate::authority) fn signed_by(
+        &self,
+        client: &RegisteredClient,
+        verifier: &AssertionVerifier,
+        assertion: Assertion<'_>,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<VerifiedAssertion, AssertionError> {
         let kid = assertion.said_kid().map(str::to_owned);
-        match self.assertions.verify(assertion, &keys, now) {
+        match verifier.verify(assertion, &self.keys_of(client, None), now) {
             // The client may have changed its keys, under the same names too: the host may know newer
             // ones.
             Err(AssertionError::UnknownKey | AssertionError::BadSignature)
-                if method == AuthMethod::PrivateKeyJwt
-                    && matches!(client.settings.keys, Some(ClientKeys::Hosted(_))) =>
+                if matches!(client.settings.keys, Some(ClientKeys::Hosted(_))) =>
             {
                 let keys = self.keys_of(client, Some(kid.as_deref().unwrap_or_default()));
-                let again = self.assertions.read(text.expose()).map_err(refused)?;
-                self.assertions.verify(again, &keys, now).map_err(refused)
+                verifier.verify(verifier.read(text)?, &keys, now)
             }
-            verified => verified.map_err(refused),
+            verified => verified,
         }
     }
 
@@ -99,11 +113,12 @@ impl<S: Store> Inner<S> {
     }
 
     /// Uses an assertion up. It is decided when this returns; the ticket resolves when it is durable.
-    fn use_assertion(
+    pub(in crate::authority) fn use_assertion(
         &self,
         issuer: &str,
         jti: &str,
         expires_at: Timestamp,
+        again: impl FnOnce() -> Error + Send + 'static,
     ) -> Result<Ticket<(), Error>, Error> {
         let (owner, digest) = DeriveKeys::assertion_digests(issuer, jti);
         let verb = Verb::UseOnce(UseOnce {
@@ -113,10 +128,7 @@ impl<S: Store> Inner<S> {
             owner_max: self.assertions_max,
             now: self.clock.read(),
         });
-        self.use_once(verb, || {
-            let reason = Reason::new("the assertion was used before, or has expired");
-            Error::InvalidClient(reason.because(Cause::JtiUsed))
-        })
+        self.use_once(verb, again)
     }
 
     /// Uses a value up that opens once, or says what `again` does. It is decided when this returns;

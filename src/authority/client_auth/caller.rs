@@ -11,7 +11,7 @@ use crate::secret::SecretText;
 #[derive(Clone)]
 pub struct Caller {
     /// A malformed one is refused like an unknown one; `None` where the assertion says who it is.
-    pub(super) client_id: Option<Result<ClientId, IdError>>,
+    pub(in crate::authority) client_id: Option<Result<ClientId, IdError>>,
     /// How else the identifier may have been meant.
     pub(super) raw_id: Option<ClientId>,
     pub(super) proof: Proof,
@@ -59,6 +59,18 @@ impl Caller {
             proof_of_key: None,
             address: None,
         }
+    }
+
+    /// Nobody by name: what it asks with says who asks. For
+    /// [`TokenRequest::jwt_bearer`](super::super::TokenRequest::jwt_bearer) alone.
+    #[must_use]
+    pub fn nobody() -> Caller {
+        Caller { client_id: None, ..Caller::public("") }
+    }
+
+    /// Whether it brings anything that proves who it is.
+    pub(in crate::authority) fn proves(&self) -> bool {
+        !matches!(self.proof, Proof::None) || self.certificate.is_some()
     }
 
     /// A client with an assertion (RFC 7523 section 2.2), signed with its key or its secret. The

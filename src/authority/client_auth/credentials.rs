@@ -36,6 +36,9 @@ pub struct Credentials<'a> {
     pub client_assertion_type: Option<&'a str>,
     /// The parameter `client_assertion`.
     pub client_assertion: Option<&'a str>,
+    /// The parameter `assertion` of a JWT bearer request (RFC 7523 section 2.1), which says who asks
+    /// where nothing else does.
+    pub assertion: Option<&'a str>,
     /// SHA-256 thumbprint of the certificate of the connection. The host has checked that the peer
     /// holds the certificate's key.
     pub certificate: Option<[u8; 32]>,
@@ -118,6 +121,7 @@ impl Credentials<'_> {
         } else {
             match self.client_id.filter(|id| !id.is_empty()) {
                 Some(id) => Caller::public(id),
+                None if given(self.assertion) => Caller::nobody(),
                 None => return Err(Error::InvalidClient(Reason::new("no client"))),
             }
         };
