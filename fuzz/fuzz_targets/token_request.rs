@@ -31,7 +31,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
 });
 
 /// The names that count, each of which may be there once.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "grant_type",
     "code",
     "redirect_uri",
@@ -44,6 +44,8 @@ const NAMES: [&str; 12] = [
     "client_assertion_type",
     "client_assertion",
     "assertion",
+    "device_code",
+    "response_type",
 ];
 
 fn ask(body: &[u8]) {
@@ -72,6 +74,8 @@ fn ask(body: &[u8]) {
                 "authorization_code" => value("code").is_empty(),
                 "refresh_token" => value("refresh_token").is_empty(),
                 "client_credentials" => false,
+                "urn:ietf:params:oauth:grant-type:device_code" => value("device_code").is_empty(),
+                "device" => value("code").is_empty(),
                 "urn:ietf:params:oauth:grant-type:jwt-bearer" => value("assertion").is_empty(),
                 _ => return assert!(matches!(error, Error::UnsupportedGrantType(_))),
             };

@@ -46,6 +46,10 @@ pub enum Action {
     Authorize,
     /// An authorization request was pushed.
     Push,
+    /// A device began to wait for its user.
+    Device,
+    /// A user did not agree to what a device asks for.
+    Deny,
     /// A refresh token was redeemed.
     Redeem,
     /// A refresh token was redeemed before, and its answer was given again.
@@ -85,6 +89,8 @@ impl Action {
             Action::Reuse => "reuse",
             Action::Authorize => "authorize",
             Action::Push => "push",
+            Action::Device => "device",
+            Action::Deny => "deny",
             Action::Redeem => "redeem",
             Action::Retry => "retry",
             Action::Replay => "replay",

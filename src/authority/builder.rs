@@ -12,6 +12,7 @@ use super::client_auth::{ASSERTION_SECS_MAX, ASSERTIONS_MAX, KeySource, KeyTable
 use super::clients::Clients;
 use super::derive::DeriveKeys;
 use super::documents;
+use super::device::Polls;
 use super::error::OpenError;
 use super::flows::Flows;
 use super::identity::{NoUsers, Users};
@@ -442,6 +443,8 @@ impl Builder {
             service_urls: self.service_urls,
             endpoints,
             proofs,
+            flows: self.flows,
+            polls: Polls::default(),
             tokens_in_front: self.tokens_in_front,
             web_sessions: self.web_sessions,
             scopes_supported: self.scopes_supported,

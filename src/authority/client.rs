@@ -52,10 +52,12 @@ pub enum GrantType {
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer` (RFC 7523 section 2.1): the client signs whom it
     /// acts for, with one of its keys ([`Client::keys`], [`Client::hosted_keys`]).
     JwtBearer,
+    /// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628): for devices without a browser.
+    DeviceCode,
 }
 
 impl GrantType {
-    pub(super) const ALL: [GrantType; 7] = [
+    pub(super) const ALL: [GrantType; 8] = [
         GrantType::AuthorizationCode,
         GrantType::ClientCredentials,
         GrantType::RefreshToken,
@@ -63,6 +65,7 @@ impl GrantType {
         GrantType::HybridAuthCode,
         GrantType::HybridRefresh,
         GrantType::JwtBearer,
+        GrantType::DeviceCode,
     ];
 
     /// The registered name.
@@ -76,6 +79,7 @@ impl GrantType {
             GrantType::HybridAuthCode => "hybrid_auth_code",
             GrantType::HybridRefresh => "hybrid_refresh",
             GrantType::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            GrantType::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
         }
     }
 

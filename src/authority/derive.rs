@@ -6,11 +6,12 @@
 //! give the successor.
 
 use super::confirmation::Confirmation;
+use super::device::USER_CODE_LEN;
 use crate::ids::ClientId;
 use crate::locator::{Digest, Locator};
 use crate::root_key::{Purpose, RootKey};
 use crate::secret::SecretBytes;
-use crate::store::Pair;
+use crate::store::{CodeUse, Pair};
 use crate::time::Timestamp;
 
 /// Bytes of a JWT's identifier (`jti`).
@@ -21,10 +22,20 @@ const ACCESS: u8 = 2;
 const JTI: u8 = 3;
 const DELETE: u8 = 4;
 const FINGERPRINT: u8 = 5;
+const USER_CODE: u8 = 6;
+const WAITING: u8 = 7;
+
+/// Identifiers that are derived begin with this bit, and those that are drawn never get so far.
+const DERIVED: u64 = 1 << 63;
+/// Set in the identifier of what was decided about the one without it.
+const DECIDED: u64 = 1 << 62;
+/// The bits of a derived identifier that are hashed: more than a user code has.
+const HASHED: u64 = (1 << 46) - 1;
 
 const PAIR_CONTEXT: &str = "mintage 2026-11 digest of a pair";
 const REQUEST_CONTEXT: &str = "mintage 2026-11 digest of a request";
 const ASSERTION_CONTEXT: &str = "mintage 2026-11 digest of an assertion";
+const DECISION_CONTEXT: &str = "mintage 2026-11 decision about a device";
 const JTI_CONTEXT: &str = "mintage 2026-11 digest of a jti";
 
 /// The derivation subkeys of every version of a root key.
@@ -110,6 +121,33 @@ impl DeriveKeys {
         hasher.update(&[DELETE]);
         hasher.update(&family.to_be_bytes());
         Some(SecretBytes::new(*hasher.finalize().as_bytes()))
+    }
+
+    /// Where the device waits that shows this user code.
+    pub(super) fn device(&self, version: u8, letters: &[u8; USER_CODE_LEN]) -> Option<CodeUse> {
+        let mut hasher = blake3::Hasher::new_keyed(self.keys(version)?.refresh.expose());
+        hasher.update(&[USER_CODE]);
+        hasher.update(letters);
+        let hash = u128::from_be_bytes(first_16(&hasher.finalize()));
+        // 46 bits of it.
+        #[allow(clippy::cast_possible_truncation)]
+        self.waiting(version, DERIVED | (hash as u64 & HASHED))
+    }
+
+    /// Where the device waits that has a device code with this identifier.
+    pub(super) fn waiting(&self, version: u8, id: u64) -> Option<CodeUse> {
+        let mut hasher = blake3::Hasher::new_keyed(self.keys(version)?.refresh.expose());
+        hasher.update(&[WAITING]);
+        hasher.update(&id.to_be_bytes());
+        Some(CodeUse { id, digest: Digest(first_16(&hasher.finalize())) })
+    }
+
+    /// Where it is noted what was decided about the device that waits there.
+    pub(super) fn decision(waiting: CodeUse) -> CodeUse {
+        let mut hasher = blake3::Hasher::new_derive_key(DECISION_CONTEXT);
+        hasher.update(&waiting.id.to_be_bytes());
+        hasher.update(&waiting.digest.0);
+        CodeUse { id: waiting.id | DECIDED, digest: Digest(first_16(&hasher.finalize())) }
     }
 
     /// 64 hexadecimal digits that tell a family from others and say nothing of it.

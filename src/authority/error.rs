@@ -117,6 +117,13 @@ pub enum Error {
     /// The proof of a key must be made again with this nonce, which goes into the header `DPoP-Nonce`
     /// (RFC 9449 section 8).
     UseDpopNonce(Reason, Arc<str>),
+    /// The user of a device has not decided yet: ask again (RFC 8628 section 3.5).
+    AuthorizationPending(Reason),
+    /// The same, for a device that asks too often: wait five seconds more from now on (RFC 8628 section
+    /// 3.5).
+    SlowDown(Reason),
+    /// The device code has expired (RFC 8628 section 3.5).
+    ExpiredToken(Reason),
     /// A redirect URI may not be registered (RFC 7591 section 3.2.2).
     InvalidRedirectUri(Reason),
     /// The client metadata is unusable (RFC 7591 section 3.2.2).
@@ -184,6 +191,9 @@ impl Error {
             | Error::InvalidRedirectUri(reason)
             | Error::InvalidClientMetadata(reason)
             | Error::InvalidDpopProof(reason)
+            | Error::AuthorizationPending(reason)
+            | Error::SlowDown(reason)
+            | Error::ExpiredToken(reason)
             | Error::UseDpopNonce(reason, _)
             | Error::TooManyRequests(reason, _)
             | Error::ServerError(reason) => Some(reason),
@@ -252,6 +262,11 @@ impl Error {
             }
             Error::InvalidDpopProof(_) => ("invalid_dpop_proof", 400, "the DPoP proof is invalid"),
             Error::UseDpopNonce(..) => ("use_dpop_nonce", 400, "the DPoP proof needs a nonce"),
+            Error::AuthorizationPending(_) => {
+                ("authorization_pending", 400, "the user has not decided yet")
+            }
+            Error::SlowDown(_) => ("slow_down", 400, "wait five seconds more between requests"),
+            Error::ExpiredToken(_) => ("expired_token", 400, "the device code has expired"),
             Error::InvalidRedirectUri(_) => {
                 ("invalid_redirect_uri", 400, "a redirect URI may not be registered")
             }
@@ -418,6 +433,9 @@ mod tests {
             (Error::InvalidClientMetadata(reason()), "invalid_client_metadata", 400),
             (Error::InvalidDpopProof(reason()), "invalid_dpop_proof", 400),
             (Error::UseDpopNonce(reason(), Arc::from("n")), "use_dpop_nonce", 400),
+            (Error::AuthorizationPending(reason()), "authorization_pending", 400),
+            (Error::SlowDown(reason()), "slow_down", 400),
+            (Error::ExpiredToken(reason()), "expired_token", 400),
             (Error::TooManyRequests(reason(), Duration::ZERO), "temporarily_unavailable", 429),
             (Error::ServerError(reason()), "server_error", 500),
         ];

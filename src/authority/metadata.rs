@@ -32,6 +32,11 @@ pub struct Endpoints {
     pub pushed_authorization: Option<String>,
     /// `end_session_endpoint`.
     pub end_session: Option<String>,
+    /// `device_authorization_endpoint` (RFC 8628 section 4).
+    pub device_authorization: Option<String>,
+    /// The page on which users type the codes of their devices, as devices show it
+    /// (`verification_uri`); without it there is no device flow.
+    pub device_verification: Option<String>,
 }
 
 impl Endpoints {
@@ -50,6 +55,8 @@ impl Endpoints {
             registration: at("/services/oauth2/register"),
             pushed_authorization: at("/services/oauth2/par"),
             end_session: at("/services/auth/idp/oidc/logout"),
+            device_authorization: at("/services/oauth2/device_authorization"),
+            device_verification: at("/setup/connect"),
         }
     }
 }
@@ -79,6 +86,8 @@ pub struct Metadata {
     pushed_authorization_request_endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_session_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_authorization_endpoint: Option<String>,
     scopes_supported: Vec<String>,
     response_types_supported: Vec<&'static str>,
     response_modes_supported: Vec<&'static str>,
@@ -181,6 +190,7 @@ impl<S> Inner<S> {
         let is_salesforce = self.profile == Profile::Salesforce;
         let may_ask = endpoints.authorization.is_some();
         let in_front = may_ask && self.tokens_in_front;
+        let has_devices = endpoints.device_verification.is_some();
         let is_hybrid = in_front && self.web_sessions.is_some();
         let mut responses = Vec::new();
         responses.extend(may_ask.then_some("code"));
@@ -190,6 +200,7 @@ impl<S> Inner<S> {
         let grants = GrantType::ALL.into_iter().filter(|grant| match grant {
             GrantType::AuthorizationCode => may_ask,
             GrantType::Implicit => in_front,
+            GrantType::DeviceCode => has_devices,
             GrantType::HybridAuthCode => may_ask && self.web_sessions.is_some(),
             GrantType::HybridRefresh => self.web_sessions.is_some(),
             GrantType::ClientCredentials | GrantType::RefreshToken | GrantType::JwtBearer => true,
@@ -218,6 +229,7 @@ impl<S> Inner<S> {
             registration_endpoint: endpoints.registration,
             pushed_authorization_request_endpoint: endpoints.pushed_authorization,
             end_session_endpoint: endpoints.end_session,
+            device_authorization_endpoint: endpoints.device_authorization.filter(|_| has_devices),
             scopes_supported: self.scopes_supported.clone(),
             response_types_supported: responses,
             response_modes_supported: modes.to_vec(),

@@ -47,6 +47,7 @@ mod client_settings;
 mod clients;
 mod confirmation;
 mod derive;
+mod device;
 mod documents;
 mod error;
 mod flows;
@@ -101,6 +102,10 @@ pub use client_auth::{
 pub use client_metadata::METADATA_LEN_MAX;
 pub use client_secrets::RETIRED_SECRET_SECS;
 pub use confirmation::Confirmation;
+pub use device::{
+    DEVICE_INTERVAL_SECS, DEVICE_SECS, DEVICE_SECS_MAX, DeviceAuthorization, DevicePrompt,
+    DeviceRequest, UserCode,
+};
 pub use error::{Answer, Error, OpenError, Reason};
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
 pub use identity::{
@@ -179,6 +184,8 @@ struct Inner<S> {
     service_urls: Vec<(String, String)>,
     endpoints: Endpoints,
     proofs: proofs::Proofs,
+    flows: flows::Flows,
+    polls: device::Polls,
     /// Whether tokens may come through the browser.
     tokens_in_front: bool,
     web_sessions: Option<Arc<dyn WebSessions>>,

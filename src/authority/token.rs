@@ -40,6 +40,7 @@ pub(super) enum Grant<'a> {
     Code(&'a str),
     Refresh(&'a str),
     JwtBearer(&'a str),
+    Device(&'a str),
 }
 
 impl Grant<'_> {
@@ -49,6 +50,7 @@ impl Grant<'_> {
             Grant::Code(_) => GrantType::AuthorizationCode,
             Grant::Refresh(_) => GrantType::RefreshToken,
             Grant::JwtBearer(_) => GrantType::JwtBearer,
+            Grant::Device(_) => GrantType::DeviceCode,
         }
     }
 }
@@ -233,6 +235,7 @@ impl<S: Store> Inner<S> {
             Grant::ClientCredentials => self.client_credentials(admission, client, request),
             Grant::Code(code) => self.redeem_code(admission, client, code, request),
             Grant::Refresh(token) => self.refresh(admission, client, token, request),
+            Grant::Device(code) => self.redeem_device(admission, client, code, request),
             Grant::JwtBearer(assertion) => {
                 self.by_bearer(admission, assertion, Some(client.client_id()), request)
             }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::client_auth::{Caller, Credentials};
+use super::device::DeviceRequest;
 use super::error::{Error, Reason};
 use super::token::TokenRequest;
 
@@ -51,6 +52,8 @@ pub struct TokenForm<'a> {
     client_assertion_type: Option<&'a str>,
     client_assertion: Option<&'a str>,
     assertion: Option<&'a str>,
+    device_code: Option<&'a str>,
+    response_type: Option<&'a str>,
 }
 
 impl fmt::Debug for TokenForm<'_> {
@@ -92,6 +95,8 @@ impl<'a> TokenForm<'a> {
                 "client_assertion_type" => &mut form.client_assertion_type,
                 "client_assertion" => &mut form.client_assertion,
                 "assertion" => &mut form.assertion,
+                "device_code" => &mut form.device_code,
+                "response_type" => &mut form.response_type,
                 _ => continue,
             };
             if place.is_some() {
@@ -118,6 +123,8 @@ impl<'a> TokenForm<'a> {
             client_assertion_type: some(self.client_assertion_type),
             client_assertion: some(self.client_assertion),
             assertion: some(self.assertion),
+            device_code: some(self.device_code),
+            response_type: some(self.response_type),
         }
     }
 
@@ -141,6 +148,23 @@ impl<'a> TokenForm<'a> {
         }
     }
 
+    /// What a device asks for that begins (RFC 8628 section 3.1): all that comes to the device
+    /// authorization endpoint, and what Salesforce's devices send to the token endpoint with
+    /// `response_type=device_code` ([`TokenForm::begins_device`]).
+    pub fn device_request(&self) -> DeviceRequest<'a> {
+        let request = DeviceRequest::new().scope(self.scope.unwrap_or_default());
+        match self.resource {
+            Some(resource) => request.audience(resource),
+            None => request,
+        }
+    }
+
+    /// Whether it is the beginning of Salesforce's device flow, which comes to the token endpoint.
+    #[must_use]
+    pub fn begins_device(&self) -> bool {
+        self.grant_type.is_none() && self.response_type == Some("device_code")
+    }
+
     /// The request that it is, of a caller.
     ///
     /// # Errors
@@ -159,6 +183,11 @@ impl<'a> TokenForm<'a> {
             "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
                 TokenRequest::jwt_bearer(needed(self.assertion, "no assertion")?, caller)
             }
+            "urn:ietf:params:oauth:grant-type:device_code" => {
+                TokenRequest::device(needed(self.device_code, "no device_code")?, caller)
+            }
+            // Salesforce's spelling.
+            "device" => TokenRequest::device(needed(self.code, "no code")?, caller),
             _ => return Err(Error::UnsupportedGrantType(Reason::new("unknown grant_type"))),
         };
         let request = request.redirect_uri(self.redirect_uri.unwrap_or_default());

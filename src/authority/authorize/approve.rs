@@ -350,16 +350,21 @@ impl<S: Store> Inner<S> {
 }
 
 impl Login {
-    pub(super) fn subject(&self) -> &Subject {
+    pub(in crate::authority) fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    pub(super) fn device_id(&self) -> Option<&DeviceId> {
+    pub(in crate::authority) fn device_id(&self) -> Option<&DeviceId> {
         self.device.as_ref()
     }
 
-    pub(super) fn authenticated_at(&self) -> Timestamp {
+    pub(in crate::authority) fn authenticated_at(&self) -> Timestamp {
         self.at
+    }
+
+    /// The moment at which the host began to authenticate the subject.
+    pub(in crate::authority) fn admission(&self) -> Option<Seq> {
+        self.admission
     }
 
     fn pair(&self, authorization: &Authorization) -> Pair {
