@@ -50,6 +50,7 @@ type Boxed = Box<dyn Error>;
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const CB: &str = "https://app.example/cb";
 
@@ -701,7 +702,14 @@ fn metadata_says_what_there_is(opener: impl Opener) -> Tested {
         ("authorization_response_iss_parameter_supported", json!(true)),
         (
             "grant_types_supported",
-            json!(["authorization_code", "client_credentials", "refresh_token", BEARER, DEVICE]),
+            json!([
+                "authorization_code",
+                "client_credentials",
+                "refresh_token",
+                BEARER,
+                DEVICE,
+                EXCHANGE
+            ]),
         ),
         (
             "introspection_endpoint_auth_methods_supported",
@@ -750,7 +758,7 @@ fn well_known_urls_have_the_path_of_the_issuer_where_it_belongs() -> Tested {
     assert_eq!(told["response_types_supported"], json!([]));
     assert_eq!(
         told["grant_types_supported"],
-        json!(["client_credentials", "refresh_token", BEARER, DEVICE])
+        json!(["client_credentials", "refresh_token", BEARER, DEVICE, EXCHANGE])
     );
     Ok(())
 }

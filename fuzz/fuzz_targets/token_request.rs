@@ -31,7 +31,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
 });
 
 /// The names that count, each of which may be there once.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 20] = [
     "grant_type",
     "code",
     "redirect_uri",
@@ -46,6 +46,12 @@ const NAMES: [&str; 14] = [
     "assertion",
     "device_code",
     "response_type",
+    "subject_token",
+    "subject_token_type",
+    "actor_token",
+    "actor_token_type",
+    "requested_token_type",
+    "token_handler",
 ];
 
 fn ask(body: &[u8]) {
@@ -75,6 +81,8 @@ fn ask(body: &[u8]) {
                 "refresh_token" => value("refresh_token").is_empty(),
                 "client_credentials" => false,
                 "urn:ietf:params:oauth:grant-type:device_code" => value("device_code").is_empty(),
+                // Its types may be wrong, too: see the target `exchange`.
+                "urn:ietf:params:oauth:grant-type:token-exchange" => true,
                 "device" => value("code").is_empty(),
                 "urn:ietf:params:oauth:grant-type:jwt-bearer" => value("assertion").is_empty(),
                 _ => return assert!(matches!(error, Error::UnsupportedGrantType(_))),

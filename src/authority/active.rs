@@ -44,6 +44,8 @@ pub struct ActiveToken {
     pub jti: Option<Arc<str>>,
     /// What its holder must have (`cnf`).
     pub confirmation: Option<Confirmation>,
+    /// Who acts for the subject (`act`), the newest first; nobody as a rule.
+    pub actors: Vec<String>,
     /// Its grant.
     pub grant: u64,
     /// Its family.
@@ -68,6 +70,7 @@ impl ActiveToken {
             expires_at: view.expires_at,
             jti: None,
             confirmation,
+            actors: Vec::new(),
             grant: view.grant,
             family: view.family,
         }
@@ -86,6 +89,7 @@ impl ActiveToken {
             expires_at: jwt.expires_at,
             jti: Some(jwt.jti),
             confirmation: jwt.confirmation,
+            actors: jwt.actors.subjects().map(str::to_owned).collect(),
             grant: view.grant,
             family: view.family,
         }

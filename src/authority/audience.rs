@@ -58,9 +58,10 @@ impl Audience {
         self.0.is_within(&of.0)
     }
 
-    /// The audiences of both.
-    pub(super) fn common(&self, other: &Audience) -> Audience {
-        Audience(self.0.filtered(|one| other.0.has(one)))
+    /// The audiences that are in both sets.
+    #[must_use]
+    pub fn intersection(&self, other: &Audience) -> Audience {
+        Audience(self.0.intersection(&other.0))
     }
 
     pub(super) fn to_shared(&self) -> Arc<str> {

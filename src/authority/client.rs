@@ -54,10 +54,12 @@ pub enum GrantType {
     JwtBearer,
     /// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628): for devices without a browser.
     DeviceCode,
+    /// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693).
+    TokenExchange,
 }
 
 impl GrantType {
-    pub(super) const ALL: [GrantType; 8] = [
+    pub(super) const ALL: [GrantType; 9] = [
         GrantType::AuthorizationCode,
         GrantType::ClientCredentials,
         GrantType::RefreshToken,
@@ -66,6 +68,7 @@ impl GrantType {
         GrantType::HybridRefresh,
         GrantType::JwtBearer,
         GrantType::DeviceCode,
+        GrantType::TokenExchange,
     ];
 
     /// The registered name.
@@ -80,6 +83,7 @@ impl GrantType {
             GrantType::HybridRefresh => "hybrid_refresh",
             GrantType::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
             GrantType::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            GrantType::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
 

@@ -19,7 +19,7 @@ use crate::secret::SecretBytes;
 use crate::store::PairPolicy;
 use crate::time::Timestamp;
 
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// A registered client as it lies in the store. The name of the document is its `client_id`.
 #[derive(Serialize, Deserialize)]
@@ -54,6 +54,7 @@ struct Stored {
     blocked: bool,
     parent: Option<String>,
     run_as: Option<String>,
+    exchange_handlers: Vec<String>,
     id_tokens: StoredIdTokens,
     sender: StoredSender,
     secrets: Vec<StoredSecret>,
@@ -243,6 +244,7 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         blocked: settings.blocked,
         parent: settings.parent.as_ref().map(|parent| parent.as_str().to_owned()),
         run_as: settings.run_as.as_ref().map(|subject| subject.as_str().to_owned()),
+        exchange_handlers: settings.exchange_handlers.clone(),
         id_tokens: StoredIdTokens {
             secs: settings.id_tokens.secs,
             audience: settings.id_tokens.audiences.as_str().to_owned(),
@@ -336,6 +338,7 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         blocked: stored.blocked,
         parent: stored.parent.map(ClientId::new).transpose().ok()?,
         run_as: stored.run_as.map(Subject::new).transpose().ok()?,
+        exchange_handlers: stored.exchange_handlers,
         id_tokens: IdTokens {
             secs: stored.id_tokens.secs,
             audiences: Audience::parse(&stored.id_tokens.audience).ok()?,

@@ -4,6 +4,7 @@ use super::audience::Audience;
 use super::authorize::{REDIRECT_URIS_LEN_MAX, REDIRECT_URIS_MAX, is_redirect_uri};
 use super::client::{ACCESS_SECS_MAX, GrantType, Introspects, RefreshPolicy, TokenFormat};
 use super::client_auth::{AuthMethod, CHOSEN_SECRET_LEN_MIN, CLIENT_SECRET_LEN_MAX, ClientKeys};
+use super::exchange::{HANDLER_NAME_LEN_MAX, HANDLERS_OF_CLIENT_MAX};
 use super::identity::ID_TOKEN_SECS_MAX;
 use super::policy::{IP_RANGES_MAX, IpRange, PERMITTED_SUBJECTS_MAX, PermittedUsers};
 use super::sender::SenderConstraint;
@@ -53,6 +54,8 @@ pub(super) struct Settings {
     pub(super) parent: Option<ClientId>,
     /// Whom its `client_credentials` tokens speak for, if not for itself.
     pub(super) run_as: Option<Subject>,
+    /// Handlers that its exchanges may go to, the one without a name first.
+    pub(super) exchange_handlers: Vec<String>,
     pub(super) id_tokens: IdTokens,
     /// What its tokens must be bound to.
     pub(super) sender: SenderConstraint,
@@ -106,6 +109,7 @@ impl Settings {
             blocked: false,
             parent: None,
             run_as: None,
+            exchange_handlers: Vec::new(),
             id_tokens: IdTokens {
                 secs: None,
                 audiences: Audience::empty(),
@@ -205,6 +209,10 @@ impl Settings {
             Some("it has too many address ranges")
         } else if let Some(problem) = self.redirect_problem() {
             Some(problem)
+        } else if self.exchange_handlers.len() > HANDLERS_OF_CLIENT_MAX
+            || self.exchange_handlers.iter().any(|name| name.len() > HANDLER_NAME_LEN_MAX)
+        {
+            Some("it has too many handlers of exchanges, or one with a long name")
         } else if optional(GrantType::ClientCredentials) {
             // RFC 6749 section 4.4: "MUST only be used by confidential clients".
             Some("client_credentials needs a proof")

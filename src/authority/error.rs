@@ -47,6 +47,8 @@ pub(super) enum Cause {
     NotApproved,
     BadAssertion,
     WrongAudience,
+    HandlerRefused,
+    BadExchange,
 }
 
 impl Reason {

@@ -3,6 +3,7 @@
 use super::client_auth::ASSERTION_SECS_MAX;
 use super::device::{DEVICE_INTERVAL_SECS, DEVICE_SECS, DEVICE_SECS_MAX};
 use super::error::OpenError;
+use super::exchange::{HANDLER_NAME_LEN_MAX, Handler};
 use super::jwt_bearer::JWT_BEARER_SECS;
 
 /// The longest interval between two polls of a device, in seconds.
@@ -14,6 +15,7 @@ pub(super) struct Flows {
     pub(super) jwt_bearer_secs_max: u64,
     pub(super) device_secs: u64,
     pub(super) device_interval_secs: u64,
+    pub(super) handlers: Vec<Handler>,
 }
 
 impl Default for Flows {
@@ -22,6 +24,7 @@ impl Default for Flows {
             jwt_bearer_secs_max: JWT_BEARER_SECS,
             device_secs: DEVICE_SECS,
             device_interval_secs: DEVICE_INTERVAL_SECS,
+            handlers: Vec::new(),
         }
     }
 }
@@ -36,6 +39,10 @@ impl Flows {
         }
         if !(1..=DEVICE_INTERVAL_SECS_MAX).contains(&self.device_interval_secs) {
             return Err(OpenError::Setting("the interval of polls"));
+        }
+        let is_name = |name: &str| (1..=HANDLER_NAME_LEN_MAX).contains(&name.len());
+        if !self.handlers.iter().all(|handler| is_name(&handler.name)) {
+            return Err(OpenError::Setting("the name of a handler of exchanges"));
         }
         Ok(())
     }

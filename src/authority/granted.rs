@@ -9,6 +9,7 @@ use super::client::{RegisteredClient, TokenFormat};
 use super::confirmation::Confirmation;
 use super::derive::{Reused, request_digest};
 use super::error::{Error, Reason};
+use super::exchange::Actors;
 use super::identity::LoginFacts;
 use super::issued::Issued;
 use super::limits::Counted;
@@ -42,6 +43,10 @@ pub(super) struct Granted {
     pub(super) sender: Sender,
     /// The code that is redeemed for it.
     pub(super) code: Option<RedeemedCode>,
+    /// When the access token ends at the latest.
+    pub(super) ends_at: Option<Timestamp>,
+    /// Who acts for the subject.
+    pub(super) actors: Actors,
 }
 
 /// A code that is presented for a birth.
@@ -79,6 +84,7 @@ impl<S: Store> Inner<S> {
     ) -> Result<Ticket<Issued, Error>, Error> {
         let Granted { admission, client, subject, device, scope, audience, refresh, .. } = granted;
         let (login, code, sender) = (granted.login, granted.code, granted.sender);
+        let (ends_at, actors) = (granted.ends_at, granted.actors);
         let tag = login_tag(login.as_ref().and_then(|login| login.at));
         let id = login.and_then(|login| self.id_terms(&client, &subject, &scope, login));
         let now = self.clock.read();
@@ -100,7 +106,16 @@ impl<S: Store> Inner<S> {
         // One call to the system for both.
         let (salt, fresh) = self.draw_birth()?;
         let bound = sender.confirmation;
-        let request = request_digest(client.client_id(), scope.as_str(), audience.as_str(), bound);
+        let request = match actors.is_empty() {
+            true => request_digest(client.client_id(), scope.as_str(), audience.as_str(), bound),
+            // No audience has a line break in it.
+            false => {
+                let acted = actors
+                    .subjects()
+                    .fold(audience.as_str().to_owned(), |all, one| all + "\n" + one);
+                request_digest(client.client_id(), scope.as_str(), &acted, bound)
+            }
+        };
         let pair = Pair { client: client.id.clone(), subject: subject.clone(), device };
         let family = self.store.draw(Near::Pair(&pair));
         let grant = self.store.draw(Near::Id(family));
@@ -109,6 +124,7 @@ impl<S: Store> Inner<S> {
             true => client.settings.refresh.expires_at(now.unix),
             false => Timestamp::NEVER,
         };
+        let end = ends_at.map_or(end, |at| at.min(end));
         let terms = Terms {
             client: client.id.clone(),
             subject,
@@ -118,6 +134,7 @@ impl<S: Store> Inner<S> {
             expires_at: now.unix.plus(client.access_secs()).min(end),
             sender: bound,
             is_salesforce: client.format() == TokenFormat::SalesforceJwt,
+            actors,
             id,
         };
         if is_birth {

@@ -11,6 +11,7 @@ use super::client::{Introspects, RegisteredClient};
 use super::client_auth::Caller;
 use super::confirmation::Confirmation;
 use super::error::{Error, Reason};
+use super::exchange::Actors;
 use super::profile::Profile;
 use super::read::Read;
 use super::signing::unsigned;
@@ -62,6 +63,8 @@ struct Wire<'a> {
     jti: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<Confirmation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<serde_json::Value>,
 }
 
 /// Texts with a space between, as an array.
@@ -121,6 +124,7 @@ impl Introspection {
             iss: &self.issuer,
             jti: token.jti.as_deref(),
             cnf: token.confirmation,
+            act: Actors::of(&token.actors).to_json(),
         };
         json::write(&wire, out);
     }

@@ -9,6 +9,7 @@ use super::authorize::NONCE_LEN_MAX;
 use super::client::{REFRESH_SCOPES, RegisteredClient};
 use super::confirmation::Confirmation;
 use super::error::{Cause, Error, Reason};
+use super::exchange::Actors;
 use super::granted::Granted;
 use super::identity::LoginFacts;
 use super::issued::Issued;
@@ -230,6 +231,8 @@ impl<S: Store> Inner<S> {
             }),
             sender,
             code,
+            ends_at: None,
+            actors: Actors::default(),
         })
     }
 
@@ -248,7 +251,7 @@ impl<S: Store> Inner<S> {
         granted: &Audience,
         client: &RegisteredClient,
     ) -> Result<Audience, Error> {
-        let common = granted.common(self.audiences_of(client));
+        let common = granted.intersection(self.audiences_of(client));
         match common.is_empty() {
             false => Ok(common),
             true => {

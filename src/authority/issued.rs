@@ -6,6 +6,7 @@ use base64_simd::STANDARD;
 use ring::hmac;
 use serde::Serialize;
 
+use super::exchange::TokenType;
 use super::json;
 use super::web_session::{SessionWire, WebSession};
 use crate::ids::{ClientId, Subject};
@@ -48,6 +49,8 @@ pub struct Issued {
     pub family: u64,
     /// Web sessions, where they were asked for.
     pub web_session: Option<WebSession>,
+    /// Of an exchange: what kind the access token is (RFC 8693 section 2.2.1).
+    pub issued_token_type: Option<TokenType>,
     pub(super) salesforce: Option<SalesforceFields>,
 }
 
@@ -96,6 +99,8 @@ fn signature(secret: &SecretText, id: &str, issued_at: &str) -> String {
 struct Wire<'a> {
     access_token: &'a str,
     token_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'a str>,
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<&'a str>,
@@ -125,6 +130,7 @@ impl Issued {
             &Wire {
                 access_token: self.access_token.expose(),
                 token_type: self.token_type,
+                issued_token_type: self.issued_token_type.map(TokenType::urn),
                 expires_in: self.expires_in,
                 refresh_token: self.refresh_token.as_ref().map(SecretText::expose),
                 id_token: self.id_token.as_ref().map(SecretText::expose),

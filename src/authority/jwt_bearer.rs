@@ -10,6 +10,7 @@ use super::builder::Builder;
 use super::client::{GrantType, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Cause, Error, Reason};
+use super::exchange::Actors;
 use super::granted::Granted;
 use super::issue::narrow_scope;
 use super::issued::Issued;
@@ -205,6 +206,8 @@ impl<S: Store> Inner<S> {
             login: None,
             sender,
             code: None,
+            ends_at: None,
+            actors: Actors::default(),
         })?;
         Ok(match used {
             None => born,

@@ -203,7 +203,10 @@ impl<S> Inner<S> {
             GrantType::DeviceCode => has_devices,
             GrantType::HybridAuthCode => may_ask && self.web_sessions.is_some(),
             GrantType::HybridRefresh => self.web_sessions.is_some(),
-            GrantType::ClientCredentials | GrantType::RefreshToken | GrantType::JwtBearer => true,
+            GrantType::ClientCredentials
+            | GrantType::RefreshToken
+            | GrantType::JwtBearer
+            | GrantType::TokenExchange => true,
         });
         let keys = self.keys.current();
         let mut id_algorithms: Vec<&str> = Vec::new();

@@ -15,6 +15,7 @@ use super::birth::Birth;
 use super::confirmation::Confirmation;
 use super::derive::JTI_LEN;
 use super::error::{Error, Reason};
+use super::exchange::Actors;
 use super::identity::IdTerms;
 use super::issued::Issued;
 use super::signing::{Birthmark, KeySet};
@@ -39,6 +40,8 @@ pub(super) struct Terms {
     pub(super) sender: Option<Confirmation>,
     /// Whether a JWT is in Salesforce's form.
     pub(super) is_salesforce: bool,
+    /// Who acts for the subject.
+    pub(super) actors: Actors,
     /// The ID token that comes with it.
     pub(super) id: Option<Box<IdTerms>>,
 }
@@ -293,6 +296,7 @@ impl<S: Store> Inner<S> {
             grant: decided.grant,
             family: decided.family,
             salesforce: None,
+            issued_token_type: None,
             web_session: None,
         }
     }

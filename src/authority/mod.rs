@@ -50,6 +50,7 @@ mod derive;
 mod device;
 mod documents;
 mod error;
+mod exchange;
 mod flows;
 mod granted;
 mod grants;
@@ -107,6 +108,10 @@ pub use device::{
     DeviceRequest, UserCode,
 };
 pub use error::{Answer, Error, OpenError, Reason};
+pub use exchange::{
+    ACTORS_MAX, EXCHANGE_TOKEN_LEN_MAX, Exchange, ExchangeHandler, HandlerOptions, IncomingToken,
+    Mapped, TokenRefused, TokenType, ValidToken,
+};
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
 pub use identity::{
     ID_TOKEN_SECS, ID_TOKEN_SECS_MAX, Identity, IdentityOptions, User, UserInfo, Users,

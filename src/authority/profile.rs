@@ -31,6 +31,8 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         (Error::InvalidGrant(_), Cause::NotApproved) => {
             ("invalid_grant", 400, "user hasn't approved this consumer")
         }
+        (_, Cause::HandlerRefused) => ("invalid_request", 400, "token handler validation failed"),
+        (_, Cause::BadExchange) => ("invalid_request", 400, "invalid subject or actor token"),
         (Error::InvalidGrant(_), Cause::BadAssertion) => {
             ("invalid_grant", 400, "invalid assertion")
         }

@@ -7,6 +7,7 @@ use super::Inner;
 use super::birth::{self, Birth};
 use super::confirmation::Confirmation;
 use super::derive::jti_digest;
+use super::exchange::Actors;
 use crate::codec::handle::{Handle, HandleKind};
 use crate::codec::jws::{Scratch, Verified, VerifyError};
 use crate::ids::{ClientId, Subject};
@@ -32,6 +33,7 @@ pub(super) struct Jwt {
     pub(super) issued_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) confirmation: Option<Confirmation>,
+    pub(super) actors: Actors,
 }
 
 /// Why a text is no token of this authority. A reason for the operator; a client is told nothing.
@@ -89,6 +91,7 @@ impl<S: Store> Inner<S> {
             issued_at: verified.issued_at(),
             expires_at: verified.expires_at(),
             confirmation: Confirmation::of_claims(verified)?,
+            actors: Actors::of_claims(verified)?,
         })
     }
 }

@@ -15,6 +15,7 @@ use super::derive::{Redeemed, request_digest};
 use super::error::{Error, Reason};
 use super::identity::{IdTerms, LoginFacts};
 use super::issue::{narrow_audience, narrow_granted};
+use super::exchange::Actors;
 use super::issued::Issued;
 use super::limits::Counted;
 use super::lookup::ticket;
@@ -198,6 +199,7 @@ impl<S: Store> Inner<S> {
             expires_at: issued_at.plus(presented.client.access_secs()).min(family.family_ends_at),
             sender: presented.sender.confirmation,
             is_salesforce: presented.client.format() == TokenFormat::SalesforceJwt,
+            actors: Actors::default(),
             id,
         })
     }

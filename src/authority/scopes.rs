@@ -33,6 +33,14 @@ impl Profile {
         self == Profile::Salesforce && (scope.has("full") || IMPLIED.iter().any(implies))
     }
 
+    /// What both hold.
+    pub(super) fn both(self, one: &Scope, other: &Scope) -> Scope {
+        let held = |scope: &Scope, within| self.covered(scope, within);
+        // What one of them names and the other holds, whichever it is that names it.
+        let (a, b) = (held(one, other), held(other, one));
+        a.union(&b).unwrap_or(a)
+    }
+
     /// What of `scope` is held by `within`.
     pub(super) fn covered(self, scope: &Scope, within: &Scope) -> Scope {
         scope.filtered(|token| self.covers(within, token))

@@ -15,7 +15,7 @@ use super::lookup::ticket;
 use super::mint::Terms;
 use super::templates::Templates;
 use super::{Authority, Inner, documents};
-use super::{birth, confirmation};
+use super::{birth, confirmation, exchange};
 use crate::codec::algorithm::Algorithm;
 use crate::codec::claims::{
     AccessClaims, ClaimsWriter, ExtraClaims, IdClaims, SalesforceClaims, TokenClaims,
@@ -130,6 +130,7 @@ fn with_claims<T>(
     let prefixed = birth.fingerprint.as_ref().map(|_| format!("uid:{}", terms.subject.as_str()));
     let sender = terms.sender.map(|sender| (sender.name(), sender.value()));
     let audience: Vec<&str> = terms.audience.split(' ').collect();
+    let actors: Vec<&str> = terms.actors.subjects().collect();
     then(&AccessClaims {
         issuer,
         subject: prefixed.as_deref().unwrap_or(terms.subject.as_str()),
@@ -140,7 +141,7 @@ fn with_claims<T>(
         not_before: None,
         expires_at: terms.expires_at,
         jti,
-        extra: &OwnClaims { birth: &birth.claim, sender: sender.as_ref() },
+        extra: &OwnClaims { birth: &birth.claim, sender: sender.as_ref(), actors: &actors },
     })
 }
 
@@ -159,14 +160,18 @@ pub(super) struct Birthmark {
 struct OwnClaims<'a> {
     birth: &'a str,
     sender: Option<&'a (&'static str, String)>,
+    actors: &'a [&'a str],
 }
 
 impl ExtraClaims for OwnClaims<'_> {
     fn write<'c>(&'c self, claims: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
         claims.str(birth::CLAIM, self.birth)?;
-        match self.sender {
-            Some((name, value)) => claims.object(confirmation::CLAIM, [(*name, &**value)]),
-            None => Ok(()),
+        if let Some((name, value)) = self.sender {
+            claims.object(confirmation::CLAIM, [(*name, &**value)])?;
+        }
+        match self.actors {
+            [] => Ok(()),
+            actors => claims.actors(exchange::CLAIM, actors),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::audit::Action;
 use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Cause, Error, Reason};
+use super::exchange::{Actors, Exchange};
 use super::granted::Granted;
 use super::issue::narrow_scope;
 use super::issued::{Issued, SalesforceFields};
@@ -41,6 +42,7 @@ pub(super) enum Grant<'a> {
     Refresh(&'a str),
     JwtBearer(&'a str),
     Device(&'a str),
+    Exchange(Exchange<'a>),
 }
 
 impl Grant<'_> {
@@ -51,6 +53,7 @@ impl Grant<'_> {
             Grant::Refresh(_) => GrantType::RefreshToken,
             Grant::JwtBearer(_) => GrantType::JwtBearer,
             Grant::Device(_) => GrantType::DeviceCode,
+            Grant::Exchange(_) => GrantType::TokenExchange,
         }
     }
 }
@@ -235,6 +238,7 @@ impl<S: Store> Inner<S> {
             Grant::ClientCredentials => self.client_credentials(admission, client, request),
             Grant::Code(code) => self.redeem_code(admission, client, code, request),
             Grant::Refresh(token) => self.refresh(admission, client, token, request),
+            Grant::Exchange(exchange) => self.exchange(admission, client, &exchange, request),
             Grant::Device(code) => self.redeem_device(admission, client, code, request),
             Grant::JwtBearer(assertion) => {
                 self.by_bearer(admission, assertion, Some(client.client_id()), request)
@@ -275,6 +279,8 @@ impl<S: Store> Inner<S> {
             login: None,
             sender,
             code: None,
+            ends_at: None,
+            actors: Actors::default(),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::client_auth::{Caller, Credentials};
 use super::device::DeviceRequest;
 use super::error::{Error, Reason};
+use super::exchange::{Exchange, TokenType};
 use super::token::TokenRequest;
 
 /// The longest body of a request that a host should read, in bytes. What is in it is bounded by
@@ -54,6 +55,12 @@ pub struct TokenForm<'a> {
     assertion: Option<&'a str>,
     device_code: Option<&'a str>,
     response_type: Option<&'a str>,
+    subject_token: Option<&'a str>,
+    subject_token_type: Option<&'a str>,
+    actor_token: Option<&'a str>,
+    actor_token_type: Option<&'a str>,
+    requested_token_type: Option<&'a str>,
+    token_handler: Option<&'a str>,
 }
 
 impl fmt::Debug for TokenForm<'_> {
@@ -97,6 +104,12 @@ impl<'a> TokenForm<'a> {
                 "assertion" => &mut form.assertion,
                 "device_code" => &mut form.device_code,
                 "response_type" => &mut form.response_type,
+                "subject_token" => &mut form.subject_token,
+                "subject_token_type" => &mut form.subject_token_type,
+                "actor_token" => &mut form.actor_token,
+                "actor_token_type" => &mut form.actor_token_type,
+                "requested_token_type" => &mut form.requested_token_type,
+                "token_handler" => &mut form.token_handler,
                 _ => continue,
             };
             if place.is_some() {
@@ -125,6 +138,12 @@ impl<'a> TokenForm<'a> {
             assertion: some(self.assertion),
             device_code: some(self.device_code),
             response_type: some(self.response_type),
+            subject_token: some(self.subject_token),
+            subject_token_type: some(self.subject_token_type),
+            actor_token: some(self.actor_token),
+            actor_token_type: some(self.actor_token_type),
+            requested_token_type: some(self.requested_token_type),
+            token_handler: some(self.token_handler),
         }
     }
 
@@ -165,6 +184,24 @@ impl<'a> TokenForm<'a> {
         self.grant_type.is_none() && self.response_type == Some("device_code")
     }
 
+    fn exchange(&self) -> Result<Exchange<'a>, Error> {
+        let refuse = |why| Error::InvalidRequest(Reason::new(why));
+        let kind = |urn: Option<&str>| {
+            let urn = urn.ok_or_else(|| refuse("a token without its type"))?;
+            TokenType::from_urn(urn).ok_or_else(|| refuse("unknown token type"))
+        };
+        let subject = self.subject_token.ok_or_else(|| refuse("no subject_token"))?;
+        let exchange = Exchange::of(subject, kind(self.subject_token_type)?)
+            .requested(self.requested_token_type.unwrap_or_default())
+            .handler(self.token_handler.unwrap_or_default());
+        match (self.actor_token, self.actor_token_type) {
+            (None, None) => Ok(exchange),
+            // RFC 8693 section 2.1: actor_token_type "MUST NOT be included" without an actor_token.
+            (None, Some(_)) => Err(refuse("a type without its token")),
+            (Some(actor), urn) => Ok(exchange.actor(actor, kind(urn)?)),
+        }
+    }
+
     /// The request that it is, of a caller.
     ///
     /// # Errors
@@ -185,6 +222,9 @@ impl<'a> TokenForm<'a> {
             }
             "urn:ietf:params:oauth:grant-type:device_code" => {
                 TokenRequest::device(needed(self.device_code, "no device_code")?, caller)
+            }
+            "urn:ietf:params:oauth:grant-type:token-exchange" => {
+                TokenRequest::exchange(self.exchange()?, caller)
             }
             // Salesforce's spelling.
             "device" => TokenRequest::device(needed(self.code, "no code")?, caller),

@@ -33,6 +33,9 @@ use crate::time::Timestamp;
 /// The longest assertion, in bytes.
 pub const ASSERTION_LEN_MAX: usize = 8_192;
 
+/// The longest token of another issuer, in bytes.
+pub const TOKEN_LEN_MAX: usize = 10_000;
+
 /// The longest decoded header, in bytes: some clients send their certificate along.
 const HEADER_LEN_MAX: usize = 4_096;
 /// The most keys that are tried for an assertion that names none.
@@ -126,6 +129,9 @@ pub struct AssertionVerifier {
     leeway_secs: u64,
     lifetime_secs_max: u64,
     lenient_dates: bool,
+    len_max: usize,
+    types: Vec<&'static str>,
+    keeps_claims: bool,
 }
 
 /// An assertion that was read and that nobody vouches for yet.
@@ -156,6 +162,8 @@ struct Claims {
     not_before: Option<Timestamp>,
     issued_at: Option<Timestamp>,
     jti: Option<String>,
+    /// All of them.
+    json: Option<String>,
 }
 
 impl AssertionVerifier {
@@ -164,7 +172,48 @@ impl AssertionVerifier {
     #[must_use]
     pub fn new(audiences: &[&str], leeway_secs: u64, lifetime_secs_max: u64) -> AssertionVerifier {
         let audiences = audiences.iter().map(|audience| Box::from(*audience)).collect();
-        AssertionVerifier { audiences, leeway_secs, lifetime_secs_max, lenient_dates: false }
+        AssertionVerifier {
+            audiences,
+            leeway_secs,
+            lifetime_secs_max,
+            lenient_dates: false,
+            len_max: ASSERTION_LEN_MAX,
+            types: vec!["JWT", "client-authentication+jwt"],
+            keeps_claims: false,
+        }
+    }
+
+    /// For tokens that another issuer made for its own clients, such as ID tokens that are exchanged (RFC
+    /// 8693): up to [`TOKEN_LEN_MAX`] bytes, `typ` absent or `JWT`, and all claims are kept
+    /// ([`VerifiedAssertion::claims_json`]).
+    ///
+    /// # Examples
+    /// ```
+    /// use mintage::codec::assertion::AssertionVerifier;
+    ///
+    /// // Tokens of at most an hour, for our client id at that issuer.
+    /// let verifier = AssertionVerifier::of_tokens(&["our-client-there"], 30, 3_600);
+    /// assert!(verifier.read("a.b.c").is_err());
+    /// ```
+    #[must_use]
+    pub fn of_tokens(
+        audiences: &[&str],
+        leeway_secs: u64,
+        lifetime_secs_max: u64,
+    ) -> AssertionVerifier {
+        AssertionVerifier {
+            len_max: TOKEN_LEN_MAX,
+            types: vec!["JWT"],
+            keeps_claims: true,
+            ..AssertionVerifier::new(audiences, leeway_secs, lifetime_secs_max)
+        }
+    }
+
+    /// Takes tokens of this `typ` alone, such as `at+jwt` (RFC 8725 section 3.11).
+    #[must_use]
+    pub fn typ(mut self, typ: &'static str) -> AssertionVerifier {
+        self.types = vec![typ];
+        self
     }
 
     /// Takes times that are written as a JSON string of digits, or in milliseconds, too: RFC 7519 forbids
@@ -186,7 +235,7 @@ impl AssertionVerifier {
     /// # Errors
     /// [`AssertionError`], with the first thing that is wrong.
     pub fn read<'t>(&self, text: &'t str) -> Result<Assertion<'t>, AssertionError> {
-        if text.len() > ASSERTION_LEN_MAX {
+        if text.len() > self.len_max {
             return Err(AssertionError::TooLong);
         }
         let (signing_input, signature) = text.rsplit_once('.').ok_or(AssertionError::Malformed)?;
@@ -194,12 +243,15 @@ impl AssertionVerifier {
         if header.is_empty() || payload.contains('.') {
             return Err(AssertionError::Malformed);
         }
-        let (algorithm, kid) = read_header(header)?;
+        let (algorithm, kid) = self.read_header(header)?;
         let signature = decode(signature)?;
         let mut payload = decode(payload)?;
+        let json = self.keeps_claims.then(|| String::from_utf8(payload.clone()));
         let mut room = Members::new();
         let claims = Object::read(&mut payload, &mut room).map_err(AssertionError::BadJson)?;
         let claims = self.claims(&claims)?;
+        // What was read as JSON is UTF-8.
+        let claims = Claims { json: json.and_then(Result::ok), ..claims };
         Ok(Assertion { signing_input, signature, algorithm, kid, claims })
     }
 
@@ -265,6 +317,37 @@ impl AssertionVerifier {
             return Err(AssertionError::NotYetValid);
         }
         Ok(())
+    }
+
+    /// Algorithm and `kid` of a header that no member of it makes dangerous.
+    fn read_header(&self, segment: &str) -> Result<(Algorithm, Option<String>), AssertionError> {
+        if segment.len() > base64url::encoded_len(HEADER_LEN_MAX) {
+            return Err(AssertionError::BadHeader);
+        }
+        let mut text = decode(segment)?;
+        let mut room = Members::new();
+        let header = Object::read(&mut text, &mut room).map_err(|_| AssertionError::BadHeader)?;
+        let member =
+            |name| header.get(name).map(|value| value.as_str().ok_or(AssertionError::BadHeader));
+        if header.get("crit").is_some() {
+            return Err(AssertionError::CritUnsupported);
+        }
+        // RFC 8725 section 3.10: "Do Not Trust Received Claims" that name a key or a place to get one.
+        if ["jwk", "jku", "x5u", "b64", "zip"].iter().any(|name| header.get(name).is_some()) {
+            return Err(AssertionError::HeaderNotAllowed);
+        }
+        let name = member("alg").ok_or(AssertionError::BadHeader)??;
+        let algorithm = Algorithm::from_name(name).ok_or(AssertionError::AlgNotAllowed)?;
+        // Without one it is any JWT (RFC 8725 section 3.11).
+        let typ = member("typ").transpose()?.unwrap_or("JWT");
+        if !self.types.iter().any(|known| typ.eq_ignore_ascii_case(known)) {
+            return Err(AssertionError::WrongType);
+        }
+        let kid = member("kid").transpose()?;
+        if kid.is_some_and(|kid| kid.len() > KID_LEN_MAX) {
+            return Err(AssertionError::UnknownKey);
+        }
+        Ok((algorithm, kid.map(str::to_owned)))
     }
 
     /// A malformed claim is never taken for an absent one.
@@ -384,42 +467,17 @@ impl VerifiedAssertion {
         self.claims.issued_at
     }
 
+    /// All claims as they stand in the token, for tokens of others ([`AssertionVerifier::of_tokens`]).
+    #[must_use]
+    pub fn claims_json(&self) -> Option<&str> {
+        self.claims.json.as_deref()
+    }
+
     /// `jti`.
     #[must_use]
     pub fn jti(&self) -> Option<&str> {
         self.claims.jti.as_deref()
     }
-}
-
-/// Algorithm and `kid` of a header that no member of it makes dangerous.
-fn read_header(segment: &str) -> Result<(Algorithm, Option<String>), AssertionError> {
-    if segment.len() > base64url::encoded_len(HEADER_LEN_MAX) {
-        return Err(AssertionError::BadHeader);
-    }
-    let mut text = decode(segment)?;
-    let mut room = Members::new();
-    let header = Object::read(&mut text, &mut room).map_err(|_| AssertionError::BadHeader)?;
-    let member =
-        |name| header.get(name).map(|value| value.as_str().ok_or(AssertionError::BadHeader));
-    if header.get("crit").is_some() {
-        return Err(AssertionError::CritUnsupported);
-    }
-    // RFC 8725 section 3.10: "Do Not Trust Received Claims" that name a key or a place to get one.
-    if ["jwk", "jku", "x5u", "b64", "zip"].iter().any(|name| header.get(name).is_some()) {
-        return Err(AssertionError::HeaderNotAllowed);
-    }
-    let name = member("alg").ok_or(AssertionError::BadHeader)??;
-    let algorithm = Algorithm::from_name(name).ok_or(AssertionError::AlgNotAllowed)?;
-    if let Some(typ) = member("typ").transpose()?
-        && !["JWT", "client-authentication+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known))
-    {
-        return Err(AssertionError::WrongType);
-    }
-    let kid = member("kid").transpose()?;
-    if kid.is_some_and(|kid| kid.len() > KID_LEN_MAX) {
-        return Err(AssertionError::UnknownKey);
-    }
-    Ok((algorithm, kid.map(str::to_owned)))
 }
 
 fn decode(segment: &str) -> Result<Vec<u8>, AssertionError> {

@@ -7,6 +7,7 @@ use super::super::audience::Audience;
 use super::super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::super::confirmation::Confirmation;
 use super::super::error::{Cause, Error, Reason};
+use super::super::exchange::Actors;
 use super::super::granted::{Granted, RedeemedCode};
 use super::super::identity::LoginFacts;
 use super::super::issue::{narrow_audience, narrow_granted};
@@ -131,6 +132,8 @@ impl<S: Store> Inner<S> {
             }),
             sender: presented.sender,
             code: Some(RedeemedCode { code: *code, audience: authorized, is_spent: view.spent }),
+            ends_at: None,
+            actors: Actors::default(),
         };
         self.give_birth(granted)
     }

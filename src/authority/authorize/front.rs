@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::Inner;
 use super::super::client::REFRESH_SCOPES;
 use super::super::error::Error;
+use super::super::exchange::Actors;
 use super::super::granted::Granted;
 use super::super::identity::LoginFacts;
 use super::super::issued::Issued;
@@ -98,6 +99,8 @@ impl<S: Store> Inner<S> {
             login: Some(self.facts(agreed, code)),
             sender: Sender::default(),
             code: None,
+            ends_at: None,
+            actors: Actors::default(),
         })
     }
 

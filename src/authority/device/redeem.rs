@@ -9,6 +9,7 @@ use super::super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::super::client_auth::Caller;
 use super::super::derive::DeriveKeys;
 use super::super::error::{Cause, Error, Reason};
+use super::super::exchange::Actors;
 use super::super::granted::{Granted, RedeemedCode};
 use super::super::identity::LoginFacts;
 use super::super::issue::{narrow_audience, narrow_scope};
@@ -188,6 +189,8 @@ impl<S: Store> Inner<S> {
             login: Some(LoginFacts { nonce: None, at: Some(at), code: None, is_told: true }),
             sender: sender.clone(),
             code: Some(RedeemedCode { code, is_spent: view.spent }),
+            ends_at: None,
+            actors: Actors::default(),
         })
     }
 }

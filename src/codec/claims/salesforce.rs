@@ -25,7 +25,7 @@ impl Claims for SalesforceClaims<'_> {
 
     #[inline]
     fn common(&self) -> Common<'_> {
-        Common { is_list: true, ..self.claims.common() }
+        Common { is_list: true, ..self.claims.intersection() }
     }
 
     fn write_rest<'c>(&'c self, out: &mut ClaimsWriter<'c>) -> Result<(), SignError> {

@@ -85,6 +85,19 @@ impl<'c> ClaimsWriter<'c> {
         self.push(b"}")
     }
 
+    /// Adds who acts, the newest first, each within the one before (RFC 8693 section 4.1).
+    ///
+    /// # Errors
+    /// As [`ClaimsWriter::str`].
+    pub fn actors(&mut self, name: &'c str, subjects: &[&str]) -> Result<(), SignError> {
+        self.extra(name)?;
+        for (at, subject) in subjects.iter().enumerate() {
+            self.push(if at == 0 { b"{\"sub\":" } else { b",\"act\":{\"sub\":" })?;
+            self.quoted(subject)?;
+        }
+        subjects.iter().try_for_each(|_| self.push(b"}"))
+    }
+
     /// Adds a number.
     ///
     /// # Errors
