@@ -31,7 +31,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
 });
 
 /// The names that count, each of which may be there once.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 22] = [
     "grant_type",
     "code",
     "redirect_uri",
@@ -52,6 +52,8 @@ const NAMES: [&str; 20] = [
     "actor_token_type",
     "requested_token_type",
     "token_handler",
+    "username",
+    "password",
 ];
 
 fn ask(body: &[u8]) {
@@ -83,6 +85,7 @@ fn ask(body: &[u8]) {
                 "urn:ietf:params:oauth:grant-type:device_code" => value("device_code").is_empty(),
                 // Its types may be wrong, too: see the target `exchange`.
                 "urn:ietf:params:oauth:grant-type:token-exchange" => true,
+                "password" => value("username").is_empty() || value("password").is_empty(),
                 "device" => value("code").is_empty(),
                 "urn:ietf:params:oauth:grant-type:jwt-bearer" => value("assertion").is_empty(),
                 _ => return assert!(matches!(error, Error::UnsupportedGrantType(_))),

@@ -56,10 +56,13 @@ pub enum GrantType {
     DeviceCode,
     /// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693).
     TokenExchange,
+    /// `password` (RFC 6749 section 4.3): a user's password in the client's hands. The authority must permit
+    /// it, too ([`Builder::passwords`](super::Builder::passwords)).
+    Password,
 }
 
 impl GrantType {
-    pub(super) const ALL: [GrantType; 9] = [
+    pub(super) const ALL: [GrantType; 10] = [
         GrantType::AuthorizationCode,
         GrantType::ClientCredentials,
         GrantType::RefreshToken,
@@ -69,6 +72,7 @@ impl GrantType {
         GrantType::JwtBearer,
         GrantType::DeviceCode,
         GrantType::TokenExchange,
+        GrantType::Password,
     ];
 
     /// The registered name.
@@ -84,6 +88,7 @@ impl GrantType {
             GrantType::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
             GrantType::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
             GrantType::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+            GrantType::Password => "password",
         }
     }
 

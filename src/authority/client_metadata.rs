@@ -319,7 +319,7 @@ mod tests {
             "{}",
             r#"{"client_id":7}"#,
             r#"{"client_id":"a","client_id":"b"}"#,
-            r#"{"client_id":"a","grant_types":["password"]}"#,
+            r#"{"client_id":"a","grant_types":["magic"]}"#,
             r#"{"client_id":"a","response_types":["code none"]}"#,
             r#"{"client_id":"a","token_endpoint_auth_method":"tls_client_auth"}"#,
             &long,

@@ -49,6 +49,7 @@ pub(super) enum Cause {
     WrongAudience,
     HandlerRefused,
     BadExchange,
+    WrongPassword,
 }
 
 impl Reason {

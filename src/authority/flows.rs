@@ -1,10 +1,13 @@
 //! Settings of the grants that need more than a client and its tokens.
 
+use std::sync::Arc;
+
 use super::client_auth::ASSERTION_SECS_MAX;
 use super::device::{DEVICE_INTERVAL_SECS, DEVICE_SECS, DEVICE_SECS_MAX};
 use super::error::OpenError;
 use super::exchange::{HANDLER_NAME_LEN_MAX, Handler};
 use super::jwt_bearer::JWT_BEARER_SECS;
+use super::password::Passwords;
 
 /// The longest interval between two polls of a device, in seconds.
 const DEVICE_INTERVAL_SECS_MAX: u64 = 60;
@@ -16,6 +19,7 @@ pub(super) struct Flows {
     pub(super) device_secs: u64,
     pub(super) device_interval_secs: u64,
     pub(super) handlers: Vec<Handler>,
+    pub(super) passwords: Option<Arc<dyn Passwords>>,
 }
 
 impl Default for Flows {
@@ -25,6 +29,7 @@ impl Default for Flows {
             device_secs: DEVICE_SECS,
             device_interval_secs: DEVICE_INTERVAL_SECS,
             handlers: Vec::new(),
+            passwords: None,
         }
     }
 }

@@ -201,6 +201,7 @@ impl<S> Inner<S> {
             GrantType::AuthorizationCode => may_ask,
             GrantType::Implicit => in_front,
             GrantType::DeviceCode => has_devices,
+            GrantType::Password => self.flows.passwords.is_some(),
             GrantType::HybridAuthCode => may_ask && self.web_sessions.is_some(),
             GrantType::HybridRefresh => self.web_sessions.is_some(),
             GrantType::ClientCredentials

@@ -43,6 +43,7 @@ pub(super) enum Grant<'a> {
     JwtBearer(&'a str),
     Device(&'a str),
     Exchange(Exchange<'a>),
+    Password(&'a str, &'a str),
 }
 
 impl Grant<'_> {
@@ -54,6 +55,7 @@ impl Grant<'_> {
             Grant::JwtBearer(_) => GrantType::JwtBearer,
             Grant::Device(_) => GrantType::DeviceCode,
             Grant::Exchange(_) => GrantType::TokenExchange,
+            Grant::Password(..) => GrantType::Password,
         }
     }
 }
@@ -239,6 +241,9 @@ impl<S: Store> Inner<S> {
             Grant::Code(code) => self.redeem_code(admission, client, code, request),
             Grant::Refresh(token) => self.refresh(admission, client, token, request),
             Grant::Exchange(exchange) => self.exchange(admission, client, &exchange, request),
+            Grant::Password(name, password) => {
+                self.password(admission, client, (name, password), request)
+            }
             Grant::Device(code) => self.redeem_device(admission, client, code, request),
             Grant::JwtBearer(assertion) => {
                 self.by_bearer(admission, assertion, Some(client.client_id()), request)

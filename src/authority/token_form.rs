@@ -61,6 +61,8 @@ pub struct TokenForm<'a> {
     actor_token_type: Option<&'a str>,
     requested_token_type: Option<&'a str>,
     token_handler: Option<&'a str>,
+    username: Option<&'a str>,
+    password: Option<&'a str>,
 }
 
 impl fmt::Debug for TokenForm<'_> {
@@ -110,6 +112,8 @@ impl<'a> TokenForm<'a> {
                 "actor_token_type" => &mut form.actor_token_type,
                 "requested_token_type" => &mut form.requested_token_type,
                 "token_handler" => &mut form.token_handler,
+                "username" => &mut form.username,
+                "password" => &mut form.password,
                 _ => continue,
             };
             if place.is_some() {
@@ -144,6 +148,8 @@ impl<'a> TokenForm<'a> {
             actor_token_type: some(self.actor_token_type),
             requested_token_type: some(self.requested_token_type),
             token_handler: some(self.token_handler),
+            username: some(self.username),
+            password: some(self.password),
         }
     }
 
@@ -226,6 +232,11 @@ impl<'a> TokenForm<'a> {
             "urn:ietf:params:oauth:grant-type:token-exchange" => {
                 TokenRequest::exchange(self.exchange()?, caller)
             }
+            "password" => TokenRequest::password(
+                needed(self.username, "no username")?,
+                needed(self.password, "no password")?,
+                caller,
+            ),
             // Salesforce's spelling.
             "device" => TokenRequest::device(needed(self.code, "no code")?, caller),
             _ => return Err(Error::UnsupportedGrantType(Reason::new("unknown grant_type"))),
@@ -262,7 +273,8 @@ mod tests {
             (&[("grant_type", "")], "invalid_request"),
             (&[("grant_type", "authorization_code")], "invalid_request"),
             (&[("grant_type", "refresh_token"), ("refresh_token", "")], "invalid_request"),
-            (&[("grant_type", "password")], "unsupported_grant_type"),
+            (&[("grant_type", "password")], "invalid_request"),
+            (&[("grant_type", "magic")], "unsupported_grant_type"),
             (&[("scope", "a"), ("scope", "a")], "invalid_request"),
             (&[("scope", ""), ("scope", "a")], "invalid_request"),
         ] {
@@ -280,6 +292,7 @@ mod tests {
             ("refresh_token", "mrt_secret"),
             ("client_secret", "mcs_secret"),
             ("client_assertion", "a.secret.b"),
+            ("password", "a secret"),
             ("code", "mac_secret"),
             ("code_verifier", "secret"),
         ];
