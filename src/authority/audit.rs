@@ -48,6 +48,8 @@ pub enum Action {
     Push,
     /// A device began to wait for its user.
     Device,
+    /// A one-time code was sent.
+    Passcode,
     /// A user did not agree to what a device asks for.
     Deny,
     /// A refresh token was redeemed.
@@ -91,6 +93,7 @@ impl Action {
             Action::Push => "push",
             Action::Device => "device",
             Action::Deny => "deny",
+            Action::Passcode => "passcode",
             Action::Redeem => "redeem",
             Action::Retry => "retry",
             Action::Replay => "replay",

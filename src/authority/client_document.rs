@@ -55,6 +55,8 @@ struct Stored {
     parent: Option<String>,
     run_as: Option<String>,
     exchange_handlers: Vec<String>,
+    code_credentials: bool,
+    guests: bool,
     id_tokens: StoredIdTokens,
     sender: StoredSender,
     secrets: Vec<StoredSecret>,
@@ -245,6 +247,8 @@ pub(super) fn to_document(client: &RegisteredClient) -> Option<Vec<u8>> {
         parent: settings.parent.as_ref().map(|parent| parent.as_str().to_owned()),
         run_as: settings.run_as.as_ref().map(|subject| subject.as_str().to_owned()),
         exchange_handlers: settings.exchange_handlers.clone(),
+        code_credentials: settings.code_credentials,
+        guests: settings.guests,
         id_tokens: StoredIdTokens {
             secs: settings.id_tokens.secs,
             audience: settings.id_tokens.audiences.as_str().to_owned(),
@@ -339,6 +343,8 @@ pub(super) fn from_document(client_id: &str, body: &[u8]) -> Option<RegisteredCl
         parent: stored.parent.map(ClientId::new).transpose().ok()?,
         run_as: stored.run_as.map(Subject::new).transpose().ok()?,
         exchange_handlers: stored.exchange_handlers,
+        code_credentials: stored.code_credentials,
+        guests: stored.guests,
         id_tokens: IdTokens {
             secs: stored.id_tokens.secs,
             audiences: Audience::parse(&stored.id_tokens.audience).ok()?,
@@ -392,6 +398,9 @@ mod tests {
             .introspects(Introspects::OwnAndChildren)
             .permitted_users(PermittedUsers::Listed(vec![Subject::new("ann")?]))
             .pushed_required(true)
+            .exchange_handlers(["Idp"])
+            .code_credentials()
+            .guests()
             .secret_optional([GrantType::AuthorizationCode])
             .ip_ranges(IpRange::parse("10.0.0.0/8"))
             .ip_relaxed_for_refresh()

@@ -54,6 +54,10 @@ pub(super) struct Settings {
     pub(super) parent: Option<ClientId>,
     /// Whom its `client_credentials` tokens speak for, if not for itself.
     pub(super) run_as: Option<Subject>,
+    /// Whether it may send what its users type on pages of its own.
+    pub(super) code_credentials: bool,
+    /// Whether it may have tokens of guests.
+    pub(super) guests: bool,
     /// Handlers that its exchanges may go to, the one without a name first.
     pub(super) exchange_handlers: Vec<String>,
     pub(super) id_tokens: IdTokens,
@@ -109,6 +113,8 @@ impl Settings {
             blocked: false,
             parent: None,
             run_as: None,
+            code_credentials: false,
+            guests: false,
             exchange_handlers: Vec::new(),
             id_tokens: IdTokens {
                 secs: None,

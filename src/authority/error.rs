@@ -50,6 +50,9 @@ pub(super) enum Cause {
     HandlerRefused,
     BadExchange,
     WrongPassword,
+    WrongPasscode,
+    BadHeaders,
+    BadUvid,
 }
 
 impl Reason {

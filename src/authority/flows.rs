@@ -6,6 +6,7 @@ use super::client_auth::ASSERTION_SECS_MAX;
 use super::device::{DEVICE_INTERVAL_SECS, DEVICE_SECS, DEVICE_SECS_MAX};
 use super::error::OpenError;
 use super::exchange::{HANDLER_NAME_LEN_MAX, Handler};
+use super::headless::Headless;
 use super::jwt_bearer::JWT_BEARER_SECS;
 use super::password::Passwords;
 
@@ -20,6 +21,7 @@ pub(super) struct Flows {
     pub(super) device_interval_secs: u64,
     pub(super) handlers: Vec<Handler>,
     pub(super) passwords: Option<Arc<dyn Passwords>>,
+    pub(super) headless: Option<Arc<dyn Headless>>,
 }
 
 impl Default for Flows {
@@ -30,6 +32,7 @@ impl Default for Flows {
             device_interval_secs: DEVICE_INTERVAL_SECS,
             handlers: Vec::new(),
             passwords: None,
+            headless: None,
         }
     }
 }

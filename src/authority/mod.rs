@@ -54,6 +54,7 @@ mod exchange;
 mod flows;
 mod granted;
 mod grants;
+mod headless;
 mod identity;
 mod introspect;
 mod issue;
@@ -114,6 +115,10 @@ pub use exchange::{
     Mapped, TokenRefused, TokenType, ValidToken,
 };
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
+pub use headless::{
+    Challenge, ChallengeRequest, CodeCredentials, Delivery, Headless, PASSCODE_SECS,
+    PASSCODE_TRIES_MAX, Passcode, PasscodeSent, Uvid,
+};
 pub use identity::{
     ID_TOKEN_SECS, ID_TOKEN_SECS_MAX, Identity, IdentityOptions, User, UserInfo, Users,
 };

@@ -7,6 +7,7 @@ use super::audit::Action;
 use super::client::{Client, GrantType, RegisteredClient};
 use super::clients::Change;
 use super::error::{Cause, Error, Reason};
+use super::headless::Uvid;
 use super::{Authority, Inner};
 use crate::ids::{ClientId, Subject};
 use crate::store::{Revoke, Store, Target, Ticket, Verb};
@@ -295,6 +296,9 @@ impl<S: Store> Authority<S> {
 impl<S: Store> Inner<S> {
     /// Whether a client may have tokens of a subject.
     pub(super) fn is_permitted(&self, client: &RegisteredClient, subject: &Subject) -> bool {
+        if Uvid::of_guest(subject).is_some() {
+            return client.settings.guests;
+        }
         match &client.settings.permitted {
             PermittedUsers::SelfAuthorized => true,
             PermittedUsers::Listed(subjects) => subjects.contains(subject),

@@ -33,6 +33,9 @@ pub(super) fn salesforce(error: &Error) -> Answer {
         }
         (_, Cause::HandlerRefused) => ("invalid_request", 400, "token handler validation failed"),
         (_, Cause::BadExchange) => ("invalid_request", 400, "invalid subject or actor token"),
+        (_, Cause::WrongPasscode) => ("invalid_otp", 400, "authentication failure"),
+        (_, Cause::BadHeaders) => ("invalid_request", 400, "invalid headers"),
+        (_, Cause::BadUvid) => ("invalid_request", 400, "uvid invalid"),
         (_, Cause::WrongPassword) => ("invalid_grant", 400, "authentication failure"),
         (Error::InvalidGrant(_), Cause::BadAssertion) => {
             ("invalid_grant", 400, "invalid assertion")

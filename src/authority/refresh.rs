@@ -16,6 +16,7 @@ use super::error::{Error, Reason};
 use super::identity::{IdTerms, LoginFacts};
 use super::issue::{narrow_audience, narrow_granted};
 use super::exchange::Actors;
+use super::headless::Uvid;
 use super::issued::Issued;
 use super::limits::Counted;
 use super::lookup::ticket;
@@ -215,7 +216,8 @@ impl<S: Store> Inner<S> {
         // OpenID Connect Core section 12.2: "its value MUST represent the time of the original
         // authentication", and "it SHOULD NOT have a nonce Claim".
         let at = Some(Timestamp(tag)).filter(|at| at.0 > 0);
-        let facts = LoginFacts { nonce: None, at, code: None, is_told: true };
+        let is_told = Uvid::of_guest(subject).is_none();
+        let facts = LoginFacts { nonce: None, at, code: None, is_told };
         self.id_terms(client, subject, scope, facts)
     }
 

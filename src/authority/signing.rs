@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::audit::{Action, Asker, AuditEvent};
 use super::error::{Error, OpenError, Reason};
+use super::headless::Uvid;
 use super::lookup::ticket;
 use super::mint::Terms;
 use super::templates::Templates;
@@ -127,7 +128,8 @@ fn with_claims<T>(
     birth: &Birthmark,
     then: impl FnOnce(&AccessClaims<'_>) -> T,
 ) -> T {
-    let prefixed = birth.fingerprint.as_ref().map(|_| format!("uid:{}", terms.subject.as_str()));
+    let prefixed = birth.fingerprint.as_ref().filter(|_| Uvid::of_guest(&terms.subject).is_none());
+    let prefixed = prefixed.map(|_| format!("uid:{}", terms.subject.as_str()));
     let sender = terms.sender.map(|sender| (sender.name(), sender.value()));
     let audience: Vec<&str> = terms.audience.split(' ').collect();
     let actors: Vec<&str> = terms.actors.subjects().collect();

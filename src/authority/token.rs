@@ -31,6 +31,8 @@ pub struct TokenRequest<'a> {
     pub(super) resources: Resources<'a>,
     pub(super) redirect_uri: Option<&'a str>,
     pub(super) verifier: Option<&'a str>,
+    /// The visitor that a guest's code is of.
+    pub(super) uvid_hint: Option<&'a str>,
     /// Whether web sessions come with it.
     pub(super) hybrid: bool,
 }
@@ -102,6 +104,7 @@ impl<'a> TokenRequest<'a> {
             resources: Resources::default(),
             redirect_uri: None,
             verifier: None,
+            uvid_hint: None,
             hybrid: false,
         }
     }
@@ -114,6 +117,11 @@ impl<'a> TokenRequest<'a> {
     /// The `code_verifier` (RFC 7636 section 4.5).
     pub fn code_verifier(self, verifier: &'a str) -> TokenRequest<'a> {
         TokenRequest { verifier: Some(verifier).filter(|text| !text.is_empty()), ..self }
+    }
+
+    /// The visitor whose code it is, as the header `Uvid-Hint` has it here: the id alone.
+    pub fn uvid_hint(self, uvid: &'a str) -> TokenRequest<'a> {
+        TokenRequest { uvid_hint: Some(uvid), ..self }
     }
 
     /// The scope, space-delimited, within what was granted; all of it by default. RFC 6749 section

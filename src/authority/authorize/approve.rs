@@ -282,7 +282,7 @@ impl<S: Store> Inner<S> {
     }
 
     /// The code, and its birth.
-    fn offer_code(
+    pub(in crate::authority) fn offer_code(
         &self,
         authorization: &Authorization,
         login: &Login,

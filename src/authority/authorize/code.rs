@@ -9,6 +9,7 @@ use super::super::confirmation::Confirmation;
 use super::super::error::{Cause, Error, Reason};
 use super::super::exchange::Actors;
 use super::super::granted::{Granted, RedeemedCode};
+use super::super::headless::{Uvid, bad_uvid};
 use super::super::identity::LoginFacts;
 use super::super::issue::{narrow_audience, narrow_granted};
 use super::super::issued::Issued;
@@ -31,6 +32,7 @@ struct Presented {
     verifier: Option<String>,
     sender: Sender,
     scope: Option<String>,
+    uvid_hint: Option<String>,
     /// One that cannot be had is no reason to look away from a replay.
     audience: Result<Option<Audience>, Error>,
 }
@@ -59,6 +61,7 @@ impl<S: Store> Inner<S> {
             verifier: request.verifier.map(str::to_owned),
             sender,
             scope: request.scope.map(str::to_owned),
+            uvid_hint: request.uvid_hint.map(str::to_owned),
             audience: request.asked_audience(),
         };
         Ok(self.list_then(Listing::Code(code), 1, move |inner, page| {
@@ -92,6 +95,12 @@ impl<S: Store> Inner<S> {
         let bound = terms.dpop_jkt.as_deref().and_then(Confirmation::thumbprint);
         Self::check_bound(bound.map(Confirmation::Key), &presented.sender)?;
         pkce::check(terms.challenge.as_ref(), presented.verifier.as_deref(), self.profile)?;
+        let guest = Uvid::of_guest(&view.pair.subject);
+        if let Some(guest) = &guest
+            && presented.uvid_hint.as_deref().and_then(Uvid::parse).as_ref() != Some(guest)
+        {
+            return Err(bad_uvid());
+        }
         if !view.live && !view.spent {
             return Err(refuse("the code is dead"));
         }
@@ -128,7 +137,7 @@ impl<S: Store> Inner<S> {
                 nonce: terms.nonce,
                 at: Some(Timestamp(terms.authenticated_at)),
                 code: None,
-                is_told: true,
+                is_told: guest.is_none(),
             }),
             sender: presented.sender,
             code: Some(RedeemedCode { code: *code, audience: authorized, is_spent: view.spent }),

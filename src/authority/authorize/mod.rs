@@ -75,4 +75,5 @@ pub use request::{
 pub use step::Step;
 
 pub(super) use redirect::{is_redirect_uri, push_encoded};
+pub(super) use request::Via;
 pub(super) use response_type::needs_tokens_in_front;

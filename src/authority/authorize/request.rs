@@ -107,7 +107,7 @@ impl<'a> AuthorizationRequest<'a> {
     }
 
     /// "Parameters sent without a value MUST be treated as if they were omitted from the request."
-    pub(super) fn without_empty(self) -> AuthorizationRequest<'a> {
+    pub(in crate::authority) fn without_empty(self) -> AuthorizationRequest<'a> {
         let some = |text: Option<&'a str>| text.filter(|text| !text.is_empty());
         AuthorizationRequest {
             response_type: some(self.response_type),
@@ -190,7 +190,7 @@ impl From<crate::store::StoreError> for AuthorizationError {
 #[derive(Clone)]
 pub struct Authorization {
     pub(super) admission: Seq,
-    pub(super) client: Arc<RegisteredClient>,
+    pub(in crate::authority) client: Arc<RegisteredClient>,
     pub(super) redirect: Redirect,
     pub(super) response: ResponseType,
     /// Whether the request named its redirect URI.
@@ -212,7 +212,7 @@ pub struct Authorization {
 
 /// How a request came.
 #[derive(Clone, Copy)]
-pub(super) enum Via {
+pub(in crate::authority) enum Via {
     /// In the browser's own query.
     Browser,
     /// From the client, directly.
@@ -223,7 +223,7 @@ pub(super) enum Via {
 
 /// A pushed request, which is approved once.
 #[derive(Clone, Copy)]
-pub(super) struct Reference {
+pub(in crate::authority) struct Reference {
     pub(super) digest: Digest,
     pub(super) expires_at: Timestamp,
 }
@@ -304,7 +304,7 @@ impl<S: Store> Authority<S> {
 }
 
 impl<S: Store> Inner<S> {
-    pub(super) fn authorize(
+    pub(in crate::authority) fn authorize(
         &self,
         admission: Seq,
         request: &AuthorizationRequest<'_>,

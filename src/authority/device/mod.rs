@@ -313,7 +313,7 @@ impl<S: Store> Inner<S> {
     }
 
     /// Keeps a row of the flow.
-    fn keep<B: Serialize>(
+    pub(in crate::authority) fn keep<B: Serialize>(
         &self,
         place: CodeUse,
         pair: Pair,

@@ -22,7 +22,7 @@ pub use writer::ClaimsWriter;
 pub(crate) use introspection::IntrospectionClaims;
 
 pub(super) use id::is_id_claim;
-pub(super) use salesforce::SUBJECT_PREFIX;
+pub(super) use salesforce::{SUBJECT_PREFIX, is_prefixed};
 pub(super) use writer::Carried;
 
 /// The most extra claims in one token.

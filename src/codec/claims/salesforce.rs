@@ -6,6 +6,13 @@ use crate::codec::jws::{SignError, TokenType};
 
 /// What stands before the subject in `sub`.
 pub(in crate::codec) const SUBJECT_PREFIX: &str = "uid:";
+/// What stands before the id of a guest.
+const GUEST_PREFIX: &str = "uvid:";
+
+/// Whether it is a subject as Salesforce's tokens have it.
+pub(in crate::codec) fn is_prefixed(subject: &str) -> bool {
+    subject.starts_with(SUBJECT_PREFIX) || subject.starts_with(GUEST_PREFIX)
+}
 /// How far `nbf` lies before `iat`, in seconds: for verifiers whose clocks are slow.
 const NOT_BEFORE_SECS: u64 = 15;
 
@@ -30,7 +37,7 @@ impl Claims for SalesforceClaims<'_> {
 
     fn write_rest<'c>(&'c self, out: &mut ClaimsWriter<'c>) -> Result<(), SignError> {
         let AccessClaims { subject, scope, issued_at, expires_at, jti, extra, .. } = &self.claims;
-        if !subject.starts_with(SUBJECT_PREFIX) {
+        if !is_prefixed(subject) {
             return Err(SignError::ReservedClaim);
         }
         out.push(b",\"sub\":")?;

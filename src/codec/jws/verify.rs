@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::open::{Audience, Opened, open};
 use super::start::KnownStart;
 use super::{Scratch, TokenType, VerifyError};
-use crate::codec::claims::{SUBJECT_PREFIX, is_access_claim};
+use crate::codec::claims::{SUBJECT_PREFIX, is_access_claim, is_prefixed};
 use crate::codec::json::RawValue;
 use crate::codec::keyring::Keyring;
 use crate::time::Timestamp;
@@ -76,7 +76,7 @@ impl Verifier {
         let opened = open(keyring, token, typ, &self.starts, scratch)?;
         let issuer = opened.text("iss")?;
         let subject = opened.text("sub")?;
-        if typ == TokenType::Salesforce && !subject.starts_with(SUBJECT_PREFIX) {
+        if typ == TokenType::Salesforce && !is_prefixed(subject) {
             return Err(VerifyError::BadClaim("sub"));
         }
         let audience = opened.audience()?;
