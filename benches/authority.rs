@@ -13,15 +13,20 @@ use std::hint::black_box;
 use cpu_time::{CpuTime, ONE};
 use criterion::measurement::Measurement;
 use criterion::{BatchSize, BenchmarkGroup, Criterion};
+use jsonwebtoken::{EncodingKey, Header, encode};
 use mintage::authority::{
-    Authority, AuthorizationRequest, Caller, Client, GrantType, Introspects, Issue, Login,
-    RefreshPolicy, Target, TokenFormat, TokenRequest,
+    Authority, AuthorizationRequest, Builder, Caller, Client, CodeCredentials, DeviceRequest,
+    Exchange, GrantType, Introspects, Issue, Login, PasswordCredentials, RefreshPolicy, Target,
+    TokenFormat, TokenRequest, TokenType,
 };
-use mintage::ids::ClientId;
+use mintage::codec::algorithm::Algorithm;
+use mintage::codec::keys::SigningKey;
+use mintage::ids::{ClientId, Subject};
 use mintage::root_key::RootKey;
 use mintage::store::{DurableOptions, MemoryStore, Store};
 use support::ISSUER;
 
+const ED25519: &str = include_str!("../tests/data/ed25519.pk8.pem");
 const CB: &str = "https://app.example/cb";
 /// Tokens that are there when lookups begin.
 const STANDING: usize = 10_000;
@@ -39,10 +44,21 @@ struct Bench<S: Store> {
 
 impl<S: Store> Bench<S> {
     fn new(authority: Authority<S>, format: TokenFormat) -> Bench<S> {
-        let grants =
-            [GrantType::AuthorizationCode, GrantType::RefreshToken, GrantType::ClientCredentials];
+        let grants = [
+            GrantType::AuthorizationCode,
+            GrantType::RefreshToken,
+            GrantType::ClientCredentials,
+            GrantType::JwtBearer,
+            GrantType::DeviceCode,
+            GrantType::TokenExchange,
+            GrantType::Password,
+        ];
+        let key = SigningKey::from_pem(Algorithm::EdDsa, Some("k"), ED25519).expect("a key");
+        let public = key.verifying_key().public_jwk().expect("a public key").to_json();
         let app = Client::confidential("app")
             .grants(grants)
+            .keys(&format!(r#"{{"keys":[{public}]}}"#))
+            .code_credentials()
             .pkce_required(false)
             .redirect_uris([CB])
             .format(format)
@@ -132,6 +148,94 @@ impl<S: Store> Bench<S> {
         });
     }
 
+    /// The grants in which nobody logs in on a page of the authority's.
+    fn other_grants<M: Measurement>(&self, group: &mut BenchmarkGroup<'_, M>) {
+        // What ann has approved stands.
+        let issue = Issue::to("ann", &self.app);
+        let held = self.authority.issue(issue).wait().expect("issued");
+        let key = EncodingKey::from_ed_pem(ED25519.as_bytes()).expect("a key");
+        let mut n = 0_u64;
+        let mut assertion = || {
+            n += 1;
+            let claims = serde_json::json!({"iss": "app", "sub": "ann", "aud": ISSUER,
+                "jti": n.to_string(), "exp": jsonwebtoken::get_current_timestamp() + 60});
+            encode(&Header::new(jsonwebtoken::Algorithm::EdDSA), &claims, &key).expect("signed")
+        };
+        group.bench_function("jwt_bearer", |b| {
+            let nobody = Caller::nobody();
+            let ask = |assertion: String| {
+                let request = TokenRequest::jwt_bearer(&assertion, &nobody);
+                self.authority.token(&request).wait().expect("issued")
+            };
+            b.iter_batched(&mut assertion, |text| black_box(ask(text)), BatchSize::SmallInput);
+        });
+        group.bench_function("device_authorization", |b| {
+            let request = DeviceRequest::new();
+            b.iter(|| {
+                let shown = self.authority.authorize_device(black_box(&request), &self.caller);
+                black_box(shown.wait().expect("begun"))
+            });
+        });
+        group.bench_function("device_code", |b| {
+            let mut n = 0_u64;
+            let approved = || {
+                n += 1;
+                let begun = self.authority.authorize_device(&DeviceRequest::new(), &self.caller);
+                let shown = begun.wait().expect("begun");
+                let prompt = self.authority.device_prompt(&shown.user_code.to_string(), None);
+                let login = Login::now(format!("user-{n}"), &self.authority).expect("a login");
+                let prompt = prompt.wait().expect("waits");
+                let agreed = self.authority.approve_device(&prompt, &login, "api refresh_token");
+                agreed.wait().expect("agreed");
+                shown.device_code
+            };
+            let poll = |code: mintage::secret::SecretText| {
+                let request = TokenRequest::device(code.expose(), &self.caller);
+                self.authority.token(&request).wait().expect("redeemed")
+            };
+            b.iter_batched(approved, |code| black_box(poll(code)), BatchSize::SmallInput);
+        });
+        group.bench_function("token_exchange", |b| {
+            let exchange = Exchange::of(held.access_token.expose(), TokenType::AccessToken);
+            let request = TokenRequest::exchange(exchange, &self.caller);
+            b.iter(|| {
+                let issued = self.authority.token(black_box(&request)).wait().expect("exchanged");
+                assert!(issued.issued_token_type.is_some());
+                black_box(issued)
+            });
+        });
+        group.bench_function("password", |b| {
+            let request = TokenRequest::password("ann", "right", &self.caller);
+            b.iter(|| black_box(self.authority.token(black_box(&request)).wait().expect("issued")));
+        });
+        group.bench_function("code_credentials", |b| {
+            let request = AuthorizationRequest {
+                response_type: Some("code_credentials"),
+                client_id: Some("app"),
+                redirect_uri: Some(CB),
+                ..AuthorizationRequest::default()
+            };
+            let mut n = 0_u64;
+            // A user has room for few codes at a time.
+            let user = || {
+                n += 1;
+                let user = format!("typed-{n}");
+                self.authority.issue(Issue::to(&user, &self.app)).wait().expect("issued");
+                user
+            };
+            let ask = |user: String| {
+                let typed = CodeCredentials {
+                    request,
+                    username: Some(&user),
+                    password: Some("right"),
+                    ..CodeCredentials::default()
+                };
+                self.authority.code_credentials(&typed).wait().expect("a code")
+            };
+            b.iter_batched(user, |user| black_box(ask(user)), BatchSize::SmallInput);
+        });
+    }
+
     fn lookups<M: Measurement>(&self, group: &mut BenchmarkGroup<'_, M>) {
         let request = TokenRequest::client_credentials(&self.caller);
         let tokens: Vec<String> = (0..STANDING)
@@ -163,9 +267,18 @@ impl<S: Store> Bench<S> {
     }
 }
 
+/// Any name, with one password.
+fn check(credentials: &PasswordCredentials<'_>) -> Option<Subject> {
+    (credentials.password == "right").then(|| Subject::new(credentials.username).ok())?
+}
+
+fn builder() -> Builder {
+    Authority::builder(ISSUER).code_secs(900).passwords(check)
+}
+
 fn in_memory() -> Authority<MemoryStore> {
     let root = RootKey::from_bytes(1, [7; 32]);
-    Authority::builder(ISSUER).code_secs(900).in_memory(root).expect("an authority")
+    builder().in_memory(root).expect("an authority")
 }
 
 fn main() {
@@ -182,6 +295,7 @@ fn main() {
             let mut group = criterion.benchmark_group(name);
             group.throughput(ONE);
             bench.grants(&mut group);
+            bench.other_grants(&mut group);
             bench.lookups(&mut group);
             group.finish();
         }
@@ -191,13 +305,14 @@ fn main() {
     if is_wanted("disk-opaque") {
         let dir = tempfile::tempdir().expect("a directory");
         let root = RootKey::from_bytes(1, [7; 32]);
-        let builder = Authority::builder(ISSUER).code_secs(900).durable(DurableOptions::default());
+        let builder = builder().durable(DurableOptions::default());
         let authority = builder.open(dir.path(), root).expect("an authority");
         let bench = Bench::new(authority, TokenFormat::Opaque);
         let mut criterion = Criterion::default().configure_from_args();
         let mut group = criterion.benchmark_group("disk-opaque");
         group.throughput(ONE);
         bench.grants(&mut group);
+        bench.other_grants(&mut group);
         group.finish();
         criterion.final_summary();
         bench.authority.close().expect("closed");

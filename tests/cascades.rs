@@ -4,8 +4,9 @@
 mod support;
 
 use mintage::authority::{
-    Authorization, AuthorizationRequest, Caller, Client, Error, GrantType, IdentityOptions, Issued,
-    Login, RefreshPolicy, Target, TokenFormat, TokenRequest, User,
+    Authorization, AuthorizationRequest, Caller, Client, CodeCredentials, DeviceAuthorization,
+    DeviceRequest, Error, Exchange, GrantType, IdentityOptions, Issued, Login, PasswordCredentials,
+    RefreshPolicy, Target, TokenFormat, TokenRequest, TokenType, User,
 };
 use mintage::ids::{ClientId, Subject};
 use support::{Bed, Boxed, Opener, Tested, access_token, refresh_token};
@@ -49,26 +50,46 @@ enum Kind {
     Pushed,
     /// The client's own access token.
     Own,
+    /// An access token that the first one was exchanged for.
+    Exchanged,
+    /// The first access token, exchanged after.
+    Exchanging,
+    /// A device whose user had agreed before, and that polls after.
+    Device,
+    /// A device that waited before, and whose user agrees after.
+    Waiting,
+    /// A code for what a user typed in the app before, redeemed after.
+    Headless,
 }
 
-use Kind::{Access, Code, Own, Pushed, Refresh, Request};
+use Kind::{
+    Access, Code, Device, Exchanged, Exchanging, Headless, Own, Pushed, Refresh, Request, Waiting,
+};
+
+const ALL: [Kind; 11] =
+    [Access, Own, Exchanged, Exchanging, Code, Request, Pushed, Device, Waiting, Headless, Refresh];
+/// All but the client's own.
+const OF_SUBJECT: [Kind; 10] =
+    [Access, Exchanged, Exchanging, Code, Request, Pushed, Device, Waiting, Headless, Refresh];
+/// Of one login. What its access token was exchanged for before is a login of its own.
+const OF_LOGIN: [Kind; 3] = [Access, Exchanging, Refresh];
 
 const TABLE: [(Scope, &[Kind]); 15] = [
-    (Scope::Everything, &[Access, Refresh, Code, Request, Pushed, Own]),
-    (Scope::Client, &[Access, Refresh, Code, Request, Pushed, Own]),
-    (Scope::RemovedClient, &[Access, Refresh, Code, Request, Pushed, Own]),
-    (Scope::BlockedClient, &[Access, Refresh, Code, Request, Pushed, Own]),
-    (Scope::Subject, &[Access, Refresh, Code, Request, Pushed]),
-    (Scope::Pair, &[Access, Refresh, Code, Request, Pushed]),
-    (Scope::Grant, &[Access, Refresh, Code, Request, Pushed]),
-    (Scope::Family, &[Access, Refresh]),
-    (Scope::RefreshToken, &[Access, Refresh]),
-    (Scope::RefreshTokenByItsClient, &[Access, Refresh]),
-    (Scope::DeleteHandle, &[Access, Refresh]),
-    (Scope::ReplayedRefreshToken, &[Access, Refresh]),
-    (Scope::ReplayedCode, &[Access, Refresh]),
-    (Scope::AccessToken, &[Access]),
-    (Scope::AccessTokenByItsClient, &[Access]),
+    (Scope::Everything, &ALL),
+    (Scope::Client, &ALL),
+    (Scope::RemovedClient, &ALL),
+    (Scope::BlockedClient, &ALL),
+    (Scope::Subject, &OF_SUBJECT),
+    (Scope::Pair, &OF_SUBJECT),
+    (Scope::Grant, &OF_SUBJECT),
+    (Scope::Family, &OF_LOGIN),
+    (Scope::RefreshToken, &OF_LOGIN),
+    (Scope::RefreshTokenByItsClient, &OF_LOGIN),
+    (Scope::DeleteHandle, &OF_LOGIN),
+    (Scope::ReplayedRefreshToken, &OF_LOGIN),
+    (Scope::ReplayedCode, &OF_LOGIN),
+    (Scope::AccessToken, &[Access, Exchanging]),
+    (Scope::AccessTokenByItsClient, &[Access, Exchanging]),
 ];
 
 /// All that a client holds for a subject.
@@ -83,6 +104,10 @@ struct Held {
     request: Authorization,
     pushed: String,
     own: Issued,
+    exchanged: Issued,
+    device: DeviceAuthorization,
+    waiting: DeviceAuthorization,
+    headless: String,
 }
 
 fn request(client: &ClientId) -> AuthorizationRequest<'_> {
@@ -104,13 +129,35 @@ fn redeem<O: Opener>(bed: &Bed<O>, code: &str, caller: &Caller) -> Result<Issued
     bed.authority().token(&TokenRequest::code(code, caller).redirect_uri(CB)).wait()
 }
 
+fn exchange<O: Opener>(bed: &Bed<O>, held: &Issued, caller: &Caller) -> Result<Issued, Error> {
+    let exchange = Exchange::of(held.access_token.expose(), TokenType::AccessToken);
+    bed.authority().token(&TokenRequest::exchange(exchange, caller)).wait()
+}
+
+fn agree<O: Opener>(bed: &Bed<O>, device: &DeviceAuthorization, subject: &str) -> Tested {
+    let prompt = bed.authority().device_prompt(&device.user_code.to_string(), None).wait()?;
+    let login = Login::now(subject, &bed.authority())?;
+    Ok(bed.authority().approve_device(&prompt, &login, "api refresh_token").wait()?)
+}
+
+fn poll<O: Opener>(
+    bed: &Bed<O>,
+    device: &DeviceAuthorization,
+    caller: &Caller,
+) -> Result<Issued, Error> {
+    bed.authority().token(&TokenRequest::device(device.device_code.expose(), caller)).wait()
+}
+
 fn hold<O: Opener>(bed: &Bed<O>, id: &str, format: TokenFormat) -> Result<Held, Boxed> {
     let draft = Client::confidential(id)
         .grants([
             GrantType::AuthorizationCode,
             GrantType::RefreshToken,
             GrantType::ClientCredentials,
+            GrantType::TokenExchange,
+            GrantType::DeviceCode,
         ])
+        .code_credentials()
         .refresh(RefreshPolicy::rotate())
         .pkce_required(false)
         .redirect_uris([CB])
@@ -128,10 +175,36 @@ fn hold<O: Opener>(bed: &Bed<O>, id: &str, format: TokenFormat) -> Result<Held, 
     let code = approve(bed, &checked, &subject)?;
     let pushed = authority.push(&request(&client), &caller).wait()?.request_uri;
     let own = authority.token(&TokenRequest::client_credentials(&caller)).wait()?;
-    let request = checked;
-    let held =
-        Held { client, caller, subject, first_code, first, newest, code, request, pushed, own };
-    Ok(held)
+    let exchanged = exchange(bed, &newest, &caller)?;
+    let device = authority.authorize_device(&DeviceRequest::new(), &caller).wait()?;
+    agree(bed, &device, &subject)?;
+    let waiting = authority.authorize_device(&DeviceRequest::new(), &caller).wait()?;
+    let typed = CodeCredentials {
+        request: AuthorizationRequest {
+            response_type: Some("code_credentials"),
+            ..request(&client)
+        },
+        username: Some(&subject),
+        password: Some("right"),
+        ..CodeCredentials::default()
+    };
+    let headless = authority.code_credentials(&typed).wait()?.expose().to_owned();
+    Ok(Held {
+        client,
+        caller,
+        subject,
+        first_code,
+        first,
+        newest,
+        code,
+        request: checked,
+        pushed,
+        own,
+        exchanged,
+        device,
+        waiting,
+        headless,
+    })
 }
 
 fn revoke<O: Opener>(bed: &Bed<O>, scope: Scope, held: &Held) -> Tested {
@@ -186,6 +259,14 @@ fn paths<O: Opener>(
     Ok(match kind {
         Access => access(&held.newest)?,
         Own => access(&held.own)?,
+        Exchanged => access(&held.exchanged)?,
+        Exchanging => vec![("exchange", exchange(bed, &held.newest, &held.caller).is_ok())],
+        Device => vec![("poll", poll(bed, &held.device, &held.caller).is_ok())],
+        Waiting => {
+            let agreed = agree(bed, &held.waiting, &held.subject).is_ok();
+            vec![("agree and poll", agreed && poll(bed, &held.waiting, &held.caller).is_ok())]
+        }
+        Headless => vec![("redeem", redeem(bed, &held.headless, &held.caller).is_ok())],
         Refresh => {
             let token = refresh_token(&held.newest)?;
             let introspected = bed.is_active(&token, auditor)?;
@@ -221,7 +302,10 @@ fn user(_: &Subject) -> Option<User> {
 }
 
 fn every_scope_reaches_every_kind_on_every_path(opener: impl Opener) -> Tested {
-    let mut bed = Bed::with(opener, |builder| builder.code_secs(900).users(user))?;
+    let mut bed = Bed::with(opener, |builder| {
+        let check = |credentials: &PasswordCredentials<'_>| Subject::new(credentials.username).ok();
+        builder.code_secs(900).users(user).passwords(check)
+    })?;
     let auditor = bed.auditor()?;
     for (scope, reached) in TABLE {
         for format in [TokenFormat::Opaque, TokenFormat::Jwt] {
@@ -234,7 +318,7 @@ fn every_scope_reaches_every_kind_on_every_path(opener: impl Opener) -> Tested {
                     bed.reopen()?;
                 }
                 // Last what changes what lives.
-                for kind in [Access, Own, Code, Request, Pushed, Refresh] {
+                for kind in ALL {
                     let expected = !reached.contains(&kind);
                     for (path, lives) in paths(&bed, &hit, kind, &auditor)? {
                         assert_eq!(lives, expected, "{name}: {kind:?} by {path}");
