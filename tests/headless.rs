@@ -9,10 +9,10 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
 use mintage::authority::{
-    AuthorizationRequest, Builder, Caller, Challenge, ChallengeRequest, Client, CodeCredentials,
-    Delivery, Error, GrantType, Headless, Issue, Issued, PASSCODE_SECS, PASSCODE_TRIES_MAX,
-    Passcode, PasscodeSent, PasswordCredentials, PermittedUsers, Profile, RegisteredClient, Target,
-    TokenFormat, TokenRequest, Uvid,
+    AuthorizationChallenge, AuthorizationRequest, Builder, Caller, ChallengeRequest, Client,
+    CodeCredentials, Delivery, Error, GrantType, Headless, Issue, Issued, PASSCODE_SECS,
+    PASSCODE_TRIES_MAX, Passcode, PasscodeSent, PasswordCredentials, PermittedUsers, Profile,
+    RegisteredClient, Target, TokenFormat, TokenRequest, Uvid,
 };
 use mintage::ids::{ClientId, Subject};
 use serde_json::Value;
@@ -556,8 +556,8 @@ fn the_challenge_endpoint_says_what_is_needed_or_gives_a_code(opener: impl Opene
     let ask = |asked: ChallengeRequest<'_>, caller: &Caller| {
         bed.authority().authorization_challenge(&asked, caller).wait()
     };
-    let redeem = |answer: &Challenge| -> Result<Issued, Boxed> {
-        let Challenge::Code(code) = answer else { return Err("no code".into()) };
+    let redeem = |answer: &AuthorizationChallenge| -> Result<Issued, Boxed> {
+        let AuthorizationChallenge::Code(code) = answer else { return Err("no code".into()) };
         let request = TokenRequest::code(code.expose(), &caller).code_verifier(VERIFIER);
         Ok(bed.authority().token(&request).wait()?)
     };
@@ -578,10 +578,10 @@ fn the_challenge_endpoint_says_what_is_needed_or_gives_a_code(opener: impl Opene
     );
     let session = told["auth_session"].as_str().ok_or("no session")?;
     let back = |otp| ChallengeRequest { auth_session: Some(session), otp: Some(otp), ..base };
-    assert!(matches!(ask(back("x"), &caller)?, Challenge::InvalidCredentials));
+    assert!(matches!(ask(back("x"), &caller)?, AuthorizationChallenge::InvalidCredentials));
     let passcode = sent(&id, "ann")?;
     assert_eq!(redeem(&ask(back(&passcode), &caller)?)?.subject.as_str(), "ann");
-    assert!(matches!(ask(back(&passcode), &caller)?, Challenge::InvalidCredentials));
+    assert!(matches!(ask(back(&passcode), &caller)?, AuthorizationChallenge::InvalidCredentials));
     // Who it is not for.
     bed.register(draft("app"))?;
     for (asked, caller, wanted) in [

@@ -8,11 +8,11 @@ use super::audience::Audience;
 use super::audit::{Action, Asker};
 use super::builder::Builder;
 use super::client::{GrantType, RegisteredClient};
-use super::client_auth::Caller;
+use super::client_auth::{AuthMethod, Caller};
 use super::error::{Cause, Error, Reason};
 use super::exchange::Actors;
 use super::granted::Granted;
-use super::issue::narrow_scope;
+use super::issue::narrow_granted;
 use super::issued::Issued;
 use super::lookup::ticket;
 use super::profile::Profile;
@@ -135,7 +135,8 @@ impl<S: Store> Inner<S> {
             return Err(Error::InvalidGrant(reason.because(Cause::BadAssertion)));
         }
         let elapsed = || self.clock.read().elapsed;
-        let guesser = self.limiter.admit(Some(&id), caller.address, elapsed)?;
+        let guessed = || Some((id.clone(), AuthMethod::PrivateKeyJwt));
+        let guesser = self.limiter.admit(guessed, caller.address, elapsed)?;
         let proven = self.bearer_of(&id, text);
         self.limiter.judged(guesser, proven.is_ok(), elapsed);
         proven
@@ -180,7 +181,7 @@ impl<S: Store> Inner<S> {
         approved: &Scope,
     ) -> Result<Ticket<Issued, Error>, Error> {
         let Asked { admission, client, subject, verified, scope, audience, sender } = asked;
-        let scope = narrow_scope(scope.as_deref(), approved, self.profile)?;
+        let scope = narrow_granted(scope.as_deref(), approved, &client, self.profile)?;
         let scope = without_refresh(&scope)?;
         let audience = self.narrow_audience(audience, &client)?;
         let used = match verified.jti() {
@@ -194,7 +195,6 @@ impl<S: Store> Inner<S> {
             None if self.profile == Profile::Salesforce => None,
             None => return Err(refused(AssertionError::MissingClaim("jti"))),
         };
-        self.spend_proof(&sender)?;
         let born = self.give_birth(Granted {
             admission,
             client,

@@ -116,7 +116,7 @@ pub use exchange::{
 };
 pub use grants::{Cursor, GRANTS_PAGE_MAX, Grant, GrantList, GrantPage, Grants};
 pub use headless::{
-    Challenge, ChallengeRequest, CodeCredentials, Delivery, Headless, PASSCODE_SECS,
+    AuthorizationChallenge, ChallengeRequest, CodeCredentials, Delivery, Headless, PASSCODE_SECS,
     PASSCODE_TRIES_MAX, Passcode, PasscodeSent, Uvid,
 };
 pub use identity::{

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::builder::Builder;
 use super::client::{GrantType, RegisteredClient};
-use super::client_auth::Caller;
+use super::client_auth::{AuthMethod, Caller};
 use super::error::{Cause, Error, Reason};
 use super::exchange::Actors;
 use super::granted::Granted;
@@ -102,7 +102,6 @@ impl<S: Store> Inner<S> {
         if !self.is_permitted(&client, &subject) {
             return Err(Error::InvalidGrant(not_permitted()));
         }
-        self.spend_proof(&sender)?;
         self.give_birth(Granted {
             admission,
             client,
@@ -137,7 +136,8 @@ impl<S: Store> Inner<S> {
             return Err(wrong("the name or the password is empty or too long"));
         }
         let elapsed = || self.clock.read().elapsed;
-        let guesser = self.limiter.admit(Some(&guessed(username)?), address, elapsed)?;
+        let guessed = guessed(username)?;
+        let guesser = self.limiter.admit(|| Some((guessed, AuthMethod::None)), address, elapsed)?;
         let credentials = PasswordCredentials { username, password, client, address };
         let subject = passwords.check(&credentials);
         self.limiter.judged(guesser, subject.is_some(), elapsed);

@@ -8,6 +8,7 @@ use super::super::audience::Audience;
 use super::super::audit::{Action, Asker, AuditEvent};
 use super::super::authorize::Login;
 use super::super::client::{GrantType, RegisteredClient};
+use super::super::client_auth::AuthMethod;
 use super::super::derive::DeriveKeys;
 use super::super::error::{Error, Reason};
 use super::super::issue::narrow_scope;
@@ -152,7 +153,7 @@ impl<S: Store> Inner<S> {
         let guessed = ClientId::new(GUESSED)
             .map_err(|error| Error::ServerError(Reason::with("user codes", error)))?;
         let elapsed = || self.clock.read().elapsed;
-        let guesser = self.limiter.admit(Some(&guessed), address, elapsed)?;
+        let guesser = self.limiter.admit(|| Some((guessed, AuthMethod::None)), address, elapsed)?;
         let known = self.pending(admission, user_code).await?;
         self.limiter.judged(guesser, known.is_some(), elapsed);
         known.ok_or_else(|| Error::InvalidRequest(Reason::new("no device waits with that code")))

@@ -12,7 +12,7 @@ use super::super::error::{Cause, Error, Reason};
 use super::super::exchange::Actors;
 use super::super::granted::{Granted, RedeemedCode};
 use super::super::identity::LoginFacts;
-use super::super::issue::{narrow_audience, narrow_scope};
+use super::super::issue::{narrow_audience, narrow_granted};
 use super::super::issued::Issued;
 use super::super::lookup::ticket;
 use super::super::mint::no_version;
@@ -166,16 +166,18 @@ impl<S: Store> Inner<S> {
             }
         }
         // What was taken from the client since is not in its token.
-        let within = self.profile.covered(&scope, client.scopes());
-        let (scope, audience) = match view.spent {
+        let (scope, audience, authorized) = match view.spent {
             // Only its end is decided.
-            true => (within, audience),
-            false => (
-                narrow_scope(presented.scope.as_deref(), &within, self.profile)?,
-                narrow_audience(presented.audience.clone()?, &audience)?,
-            ),
+            true => (scope, audience.clone(), audience),
+            false => {
+                let within = self.still_of(&audience, client)?;
+                (
+                    narrow_granted(presented.scope.as_deref(), &scope, client, self.profile)?,
+                    narrow_audience(presented.audience.clone()?, &within)?,
+                    within,
+                )
+            }
         };
-        self.spend_proof(sender)?;
         let wants_refresh = REFRESH_SCOPES.iter().any(|token| scope.has(token));
         self.give_birth(Granted {
             // I3: what is born derives from what was approved.
@@ -187,8 +189,8 @@ impl<S: Store> Inner<S> {
             scope,
             audience,
             login: Some(LoginFacts { nonce: None, at: Some(at), code: None, is_told: true }),
-            sender: sender.clone(),
-            code: Some(RedeemedCode { code, is_spent: view.spent }),
+            sender: *sender,
+            code: Some(RedeemedCode { code, audience: authorized, is_spent: view.spent }),
             ends_at: None,
             actors: Actors::default(),
         })

@@ -32,7 +32,7 @@ use super::derive::DeriveKeys;
 use super::error::{Cause, Error, Reason};
 use super::granted::Granted;
 use super::identity::LoginFacts;
-use super::issue::{narrow_audience, narrow_scope};
+use super::issue::{narrow_audience, narrow_granted};
 use super::issued::Issued;
 use super::lookup::ticket;
 use super::policy::{PermittedUsers, not_permitted};
@@ -371,7 +371,12 @@ impl<S: Store> Inner<S> {
             Some(audience) => audiences.intersection(audience),
             None => audiences,
         };
-        let scope = narrow_scope(scope.as_deref(), &within, self.profile)?;
+        let scope = narrow_granted(scope.as_deref(), &within, &client, self.profile)?;
+        // Of scopes that hold others none is reached by way of another bound.
+        let mut bounds = [Some(approved), subject.scope.as_ref()].into_iter().flatten();
+        if !bounds.all(|bound| scope.tokens().all(|token| self.profile.covers(bound, token))) {
+            return Err(Error::InvalidScope(Reason::new("the scope exceeds what it derives from")));
+        }
         let audience = narrow_audience(audience, &audiences)?;
         if audience.is_empty() {
             return Err(Error::InvalidTarget(Reason::new("no audience is left")));
@@ -383,7 +388,6 @@ impl<S: Store> Inner<S> {
             && client.refreshes()
             && REFRESH_SCOPES.iter().any(|token| scope.has(token));
         let used = self.use_sources(both())?;
-        self.spend_proof(&sender)?;
         let born = self.give_birth(Granted {
             // I3: the least of all that it derives from.
             admission: both().map(|source| source.admission).fold(admission, Seq::min),

@@ -37,7 +37,7 @@ pub struct ChallengeRequest<'a> {
 /// The answer to a challenge request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Challenge {
+pub enum AuthorizationChallenge {
     /// A code, as of [`Authority::code_credentials`]: status 200.
     Code(SecretText),
     /// A one-time code was sent, and the app comes back with it and this session: status 403.
@@ -71,12 +71,12 @@ struct Status {
     r#type: &'static str,
 }
 
-impl Challenge {
+impl AuthorizationChallenge {
     /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Challenge::Code(_) => 200,
+            AuthorizationChallenge::Code(_) => 200,
             _ => 403,
         }
     }
@@ -92,10 +92,10 @@ impl Challenge {
             login_status: None,
         };
         let wire = match self {
-            Challenge::Code(code) => {
+            AuthorizationChallenge::Code(code) => {
                 Wire { authorization_code: Some(code.expose()), error: None, ..nothing }
             }
-            Challenge::PasscodeSent { auth_session, delivery } => {
+            AuthorizationChallenge::PasscodeSent { auth_session, delivery } => {
                 let r#type = match delivery {
                     Delivery::Email => "EMAIL",
                     Delivery::Sms => "SMS",
@@ -107,7 +107,7 @@ impl Challenge {
                     ..nothing
                 }
             }
-            Challenge::InvalidCredentials => {
+            AuthorizationChallenge::InvalidCredentials => {
                 Wire { error_code: Some("invalid_credentials"), ..nothing }
             }
         };
@@ -127,7 +127,7 @@ impl<S: Store> Authority<S> {
         &self,
         asked: &ChallengeRequest<'_>,
         caller: &Caller,
-    ) -> Ticket<Challenge, Error> {
+    ) -> Ticket<AuthorizationChallenge, Error> {
         self.inner.as_client(caller, Action::Authorize, None, |client| {
             if !client.is_confidential() {
                 let why = "a public client cannot prove that it is a first party's";
@@ -163,7 +163,7 @@ impl<S: Store> Authority<S> {
                     Ok(sent.and_then(|sent| {
                         let sent = sent?;
                         let (auth_session, delivery) = (sent.identifier, sent.delivery);
-                        Ok(Challenge::PasscodeSent { auth_session, delivery })
+                        Ok(AuthorizationChallenge::PasscodeSent { auth_session, delivery })
                     }))
                 }
                 _ => Err(Error::InvalidRequest(Reason::new("it says nothing of a user"))),
@@ -173,14 +173,17 @@ impl<S: Store> Authority<S> {
 }
 
 impl<S: Store> Inner<S> {
-    fn challenged(self: &Arc<Self>, credentials: &CodeCredentials<'_>) -> Ticket<Challenge, Error> {
+    fn challenged(
+        self: &Arc<Self>,
+        credentials: &CodeCredentials<'_>,
+    ) -> Ticket<AuthorizationChallenge, Error> {
         let code = ticket(self.code_credentials(self.store.admission(), credentials));
         code.and_then(|code: Result<SecretText, Error>| match code {
-            Ok(code) => Ok(Challenge::Code(code)),
+            Ok(code) => Ok(AuthorizationChallenge::Code(code)),
             Err(Error::InvalidGrant(reason))
                 if matches!(reason.cause(), Cause::WrongPassword | Cause::WrongPasscode) =>
             {
-                Ok(Challenge::InvalidCredentials)
+                Ok(AuthorizationChallenge::InvalidCredentials)
             }
             Err(error) => Err(error),
         })

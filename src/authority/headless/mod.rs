@@ -15,7 +15,7 @@ mod code;
 mod passcode;
 mod uvid;
 
-pub use challenge::{Challenge, ChallengeRequest};
+pub use challenge::{AuthorizationChallenge, ChallengeRequest};
 pub use code::CodeCredentials;
 pub use passcode::{PASSCODE_SECS, PASSCODE_TRIES_MAX, PasscodeSent};
 pub use uvid::Uvid;

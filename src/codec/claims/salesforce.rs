@@ -32,7 +32,7 @@ impl Claims for SalesforceClaims<'_> {
 
     #[inline]
     fn common(&self) -> Common<'_> {
-        Common { is_list: true, ..self.claims.intersection() }
+        Common { is_list: true, ..self.claims.common() }
     }
 
     fn write_rest<'c>(&'c self, out: &mut ClaimsWriter<'c>) -> Result<(), SignError> {

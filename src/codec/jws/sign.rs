@@ -128,7 +128,7 @@ impl<'a> Begun<'a> {
         if self.has_common {
             writer.carry_on(self.carried);
         } else {
-            claims.intersection().write(&mut writer)?;
+            claims.common().write(&mut writer)?;
         }
         claims.write_rest(&mut writer)?;
         writer.finish()

@@ -69,7 +69,7 @@ impl Template {
     /// # Errors
     /// [`SignError::NoAudience`], [`SignError::TooLong`].
     pub fn new<C: TokenClaims>(key: Arc<SigningKey>, like: &C) -> Result<Template, SignError> {
-        let common = like.intersection();
+        let common = like.common();
         let json_len = {
             let mut counting = ClaimsWriter::new(None, C::is_reserved);
             common.write(&mut counting)?;
@@ -106,7 +106,7 @@ impl Template {
     /// Whether the template is for such claims.
     #[must_use]
     pub fn fits<C: TokenClaims>(&self, claims: &C) -> bool {
-        let Common { issuer, audience, party, .. } = claims.intersection();
+        let Common { issuer, audience, party, .. } = claims.common();
         self.typ == C::TYPE
             && *self.issuer == *issuer
             && self.party.as_deref() == party
