@@ -49,6 +49,32 @@ pub(super) struct Granted {
     pub(super) actors: Actors,
 }
 
+impl Granted {
+    /// An access token alone, of no login here.
+    pub(super) fn access(
+        admission: Seq,
+        client: Arc<RegisteredClient>,
+        subject: Subject,
+        (scope, audience): (Scope, Audience),
+        sender: Sender,
+    ) -> Granted {
+        Granted {
+            admission,
+            client,
+            subject,
+            device: None,
+            scope,
+            audience,
+            refresh: false,
+            login: None,
+            sender,
+            code: None,
+            ends_at: None,
+            actors: Actors::default(),
+        }
+    }
+}
+
 /// A code that is presented for a birth.
 #[derive(Clone)]
 pub(super) struct RedeemedCode {

@@ -10,7 +10,6 @@ use super::builder::Builder;
 use super::client::{GrantType, RegisteredClient};
 use super::client_auth::{AuthMethod, Caller};
 use super::error::{Cause, Error, Reason};
-use super::exchange::Actors;
 use super::granted::Granted;
 use super::issue::narrow_granted;
 use super::issued::Issued;
@@ -195,20 +194,13 @@ impl<S: Store> Inner<S> {
             None if self.profile == Profile::Salesforce => None,
             None => return Err(refused(AssertionError::MissingClaim("jti"))),
         };
-        let born = self.give_birth(Granted {
+        let born = self.give_birth(Granted::access(
             admission,
             client,
             subject,
-            device: None,
-            scope,
-            audience,
-            refresh: false,
-            login: None,
+            (scope, audience),
             sender,
-            code: None,
-            ends_at: None,
-            actors: Actors::default(),
-        })?;
+        ))?;
         Ok(match used {
             None => born,
             // After a crash nobody gets a second token for one assertion.

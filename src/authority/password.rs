@@ -11,7 +11,6 @@ use super::builder::Builder;
 use super::client::{GrantType, RegisteredClient};
 use super::client_auth::{AuthMethod, Caller};
 use super::error::{Cause, Error, Reason};
-use super::exchange::Actors;
 use super::granted::Granted;
 use super::issue::narrow_scope;
 use super::issued::Issued;
@@ -102,20 +101,7 @@ impl<S: Store> Inner<S> {
         if !self.is_permitted(&client, &subject) {
             return Err(Error::InvalidGrant(not_permitted()));
         }
-        self.give_birth(Granted {
-            admission,
-            client,
-            subject,
-            device: None,
-            scope,
-            audience,
-            refresh: false,
-            login: None,
-            sender,
-            code: None,
-            ends_at: None,
-            actors: Actors::default(),
-        })
+        self.give_birth(Granted::access(admission, client, subject, (scope, audience), sender))
     }
 
     /// Whose name and password these are. After some wrong ones for a name whoever is at the address

@@ -9,7 +9,7 @@ use super::audit::Action;
 use super::client::{GrantType, REFRESH_SCOPES, RegisteredClient};
 use super::client_auth::Caller;
 use super::error::{Cause, Error, Reason};
-use super::exchange::{Actors, Exchange};
+use super::exchange::Exchange;
 use super::granted::Granted;
 use super::issue::narrow_scope;
 use super::issued::{Issued, SalesforceFields};
@@ -281,20 +281,7 @@ impl<S: Store> Inner<S> {
                 .map_err(|error| Error::ServerError(Reason::with("subject", error)))?,
         };
         let sender = self.sender(&client, request.caller)?;
-        self.give_birth(Granted {
-            admission,
-            client,
-            subject,
-            device: None,
-            scope,
-            audience,
-            refresh: false,
-            login: None,
-            sender,
-            code: None,
-            ends_at: None,
-            actors: Actors::default(),
-        })
+        self.give_birth(Granted::access(admission, client, subject, (scope, audience), sender))
     }
 }
 
