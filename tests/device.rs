@@ -414,10 +414,12 @@ fn who_guesses_user_codes_waits(opener: impl Opener) -> Tested {
     let shown = begin(&bed, &caller)?;
     let (here, there): (IpAddr, IpAddr) = ("192.0.2.1".parse()?, "192.0.2.2".parse()?);
     let ask = |text: &str, from| bed.authority().device_prompt(text, Some(from)).wait();
+    let right = shown.user_code.to_string();
     for text in ["", "BBBB-BBBB", "AAAA", &"B".repeat(1_000)].iter().cycle().take(11) {
         assert_eq!(code_of(ask(text, here)), Some("invalid_request"));
+        // Whoever guesses has a right one, too: it forgives nothing.
+        let _ = ask(&right, here);
     }
-    let right = shown.user_code.to_string();
     assert!(matches!(ask(&right, here), Err(Error::TooManyRequests(..))));
     ask(&right, there)?;
     bed.clock.advance(2);

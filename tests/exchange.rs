@@ -33,6 +33,8 @@ laws![
     a_token_of_ones_own_is_exchanged_for_less_or_as_much,
     a_token_goes_only_where_it_is_meant_to,
     a_bound_token_is_exchanged_by_its_sender_alone,
+    a_refresh_token_is_exchanged_by_a_client_that_proves_itself,
+    what_was_exchanged_slides_to_no_later_end,
     exchange_never_widens,
     a_delegated_token_says_who_acts_and_chains_are_bounded,
     a_handler_is_chosen_by_name_or_is_the_clients_first,
@@ -321,6 +323,49 @@ fn a_token_goes_only_where_it_is_meant_to(opener: impl Opener) -> Tested {
     assert_eq!(code_of(ask(&bed, &a, stolen)), Some("invalid_request"));
     let wrong = Caller::secret("a", "wrong");
     assert_eq!(code_of(ask(&bed, &wrong, own(&token))), Some("invalid_client"));
+    Ok(())
+}
+
+fn a_refresh_token_is_exchanged_by_a_client_that_proves_itself(opener: impl Opener) -> Tested {
+    let bed = Bed::with(opener, settings)?;
+    let grants = [GrantType::TokenExchange, GrantType::RefreshToken];
+    let public = Client::public("public").grants(grants).audiences([A]).scopes(SCOPES);
+    for (client, proves) in [(public, false), (draft("proves"), true)] {
+        let (id, caller) = bed.register(client)?;
+        let issued = bed.authority().issue(Issue::to("ann", &id).audience(A)).wait()?;
+        let refresh = refresh_token(&issued)?;
+        let exchanged = ask(&bed, &caller, Exchange::of(&refresh, TokenType::RefreshToken));
+        assert_eq!(exchanged.is_ok(), proves, "{exchanged:?}");
+        // It stays what it was.
+        bed.refresh(&refresh, &caller)?;
+    }
+    Ok(())
+}
+
+fn what_was_exchanged_slides_to_no_later_end(opener: impl Opener) -> Tested {
+    let bed = Bed::with(opener, settings)?;
+    for left in [5, 25, 40, 600] {
+        let (id, caller) = bed.register(
+            draft(&format!("slides-{left}"))
+                .format(TokenFormat::Opaque)
+                .access_secs(3_600)
+                .sliding(24 * 3_600),
+        )?;
+        let issue = Issue::to("ann", &id).audience(A);
+        let first = bed.authority().issue(issue).wait()?;
+        bed.clock.advance(3_600 - left);
+        let got = ask(&bed, &caller, own(&access_token(&first)))?;
+        assert_eq!(got.expires_at, first.expires_at);
+        let token = access_token(&got);
+        for secs in [left - 2, 1] {
+            bed.clock.advance(secs);
+            for _ in 0..2 {
+                bed.authority().verify_live(&token).wait()?;
+            }
+        }
+        bed.clock.advance(1);
+        assert!(bed.authority().verify_live(&token).wait().is_err(), "{left} s were left");
+    }
     Ok(())
 }
 

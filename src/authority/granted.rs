@@ -281,7 +281,9 @@ impl<S: Store> Inner<S> {
         match client.format() {
             TokenFormat::Opaque => {
                 let lives = terms.expires_at.since(terms.issued_at);
-                let lives = place_secs(client.settings.sliding_secs, lives);
+                // What must end sooner than the client's tokens do does not slide.
+                let slides = client.settings.sliding_secs.filter(|_| lives >= client.access_secs());
+                let lives = place_secs(slides, lives);
                 let locator = self.locate(seed.family, terms.issued_at, lives);
                 let secret = match derived {
                     true => {

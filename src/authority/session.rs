@@ -41,6 +41,10 @@ impl<S: Store> Inner<S> {
         let Some(client) = self.clients.get(&view.client) else { return };
         let Some(longest) = client.settings.sliding_secs else { return };
         let timeout = client.access_secs();
+        // Of so short a life the place does not show whether it slides.
+        if lives.saturating_mul(2) <= 60 && lives < timeout {
+            return;
+        }
         let left = view.expires_at.since(now.unix);
         let expires_at = now.unix.plus(timeout).min(view.issued_at.plus(longest));
         if left.saturating_mul(2) <= timeout && expires_at > view.expires_at {

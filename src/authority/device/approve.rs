@@ -155,7 +155,10 @@ impl<S: Store> Inner<S> {
         let elapsed = || self.clock.read().elapsed;
         let guesser = self.limiter.admit(|| Some((guessed, AuthMethod::None)), address, elapsed)?;
         let known = self.pending(admission, user_code).await?;
-        self.limiter.judged(guesser, known.is_some(), elapsed);
+        // A right code forgives no wrong ones: an attacker has one of its own.
+        if known.is_none() {
+            self.limiter.judged(guesser, false, elapsed);
+        }
         known.ok_or_else(|| Error::InvalidRequest(Reason::new("no device waits with that code")))
     }
 

@@ -175,6 +175,8 @@ pub(super) struct Asked {
     audience: Option<Audience>,
     handler: Option<String>,
     is_jwt: bool,
+    /// Whether the client proved who it is.
+    proves: bool,
 }
 
 /// A token in a request.
@@ -222,6 +224,7 @@ impl<S: Store> Inner<S> {
             audience: request.asked_audience()?,
             handler: exchange.handler.map(str::to_owned),
             is_jwt,
+            proves: request.caller.proves(),
         };
         let issued = self.source_then(&asked.clone(), &subject, move |inner, subject| {
             let Some(actor) = actor else { return inner.exchanged(asked, subject, None) };

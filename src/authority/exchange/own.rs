@@ -11,6 +11,7 @@ use super::super::error::Error;
 use super::super::issued::Issued;
 use super::super::lookup::ticket;
 use super::super::read::Read;
+use super::super::sender::Sender;
 use super::{Actors, Asked, Given, Source, TokenType, refused};
 use crate::ids::ClientId;
 use crate::store::{Store, Ticket, TokenView};
@@ -35,6 +36,9 @@ impl<S: Store> Inner<S> {
                     return Err(refused("a token of another kind"));
                 }
                 check_bound(handle.binding.map(Confirmation::of_binding), asked)?;
+                if kind == TokenKind::Refresh {
+                    check_refresh(handle.binding.is_some(), asked)?;
+                }
                 Ok(self.find_then(find, now, move |inner, view| {
                     let source = live(&client, kind, view).and_then(|view| {
                         source(view, kind, Actors::default()).ok_or_else(|| refused("malformed"))
@@ -83,6 +87,18 @@ fn check_bound(bound: Option<Confirmation>, asked: &Asked) -> Result<(), Error> 
             Err(refused("it is bound to another sender"))
         }
         _ => Ok(()),
+    }
+}
+
+/// An exchange does not use a refresh token up, so no second use of a stolen one would be noticed: it
+/// is for a client that proves itself, and bound where those of the client must be.
+fn check_refresh(is_bound: bool, asked: &Asked) -> Result<(), Error> {
+    if !asked.proves {
+        return Err(refused("a refresh token, of a client that did not prove itself"));
+    }
+    match is_bound || !Sender::must_be_bound(&asked.client) {
+        true => Ok(()),
+        false => Err(refused("a refresh token that is bound to no key")),
     }
 }
 
